@@ -1,0 +1,1 @@
+"""What the services share: contracts, clients at the rim, and nothing that happens at import."""

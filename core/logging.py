@@ -1,0 +1,80 @@
+"""Logs are events: a noun, and key-value pairs bound from context.
+
+Containers get one JSON object a line on standard output; a terminal gets
+readable text. Content and secrets are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+    from core.config import LogConfig
+
+# Libraries whose own lines say nothing that ours do not say better.
+_QUIET = (
+    "pika",
+    "httpx",
+    "httpcore",
+    "sentence_transformers",
+    "selenium",
+    "urllib3",
+    "trafilatura",
+)
+
+
+def configure_logging(service: str, config: LogConfig, stream: TextIO = sys.stdout) -> None:
+    """Set up structlog and the standard library's logging for this process.
+
+    Call once, at the start of a `__main__`. Every line carries `service`.
+    """
+    as_json = config.format == "json" or (config.format == "auto" and not stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if as_json
+        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    )
+    level = logging.getLevelNamesMapping()[config.level.upper()]
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    _route_standard_library(stream, shared, renderer)
+
+
+def _route_standard_library(
+    stream: TextIO, shared: list[Processor], renderer: list[Processor]
+) -> None:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def get_logger() -> structlog.typing.FilteringBoundLogger:
+    """A logger that looks up its configuration when it is used, so importing it does nothing."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return logger
