@@ -192,7 +192,7 @@ class _Environment(BaseSettings):
     @field_validator("MONGO_DATABASE_NAME")
     @classmethod
     def _database_name(cls, value: str) -> str:
-        if re.search(r'[/\\. "$*<>:|?\x00]', value) or len(value) > 50:
+        if re.search(r'[/\\. "$*#<>:|?\x00]', value) or len(value) > 50:
             raise ValueError("is no name that MongoDB allows for a database")
         return value
 

@@ -1,0 +1,158 @@
+"""Change events as messages: Debezium's envelope for MongoDB, or the course's flat body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from bson import json_util
+
+from core.documents import entry_id, identifier_of
+from core.events.model import ChangeEvent, Event, Op, Purge, SnapshotCompleted
+from core.versions import INCREMENT_BITS, MAX_INCREMENT, READ_POSITION
+
+CONNECTOR = "mongodb"
+CONTROL = "control"
+ENVELOPE_VERSION = "1"
+
+HEADER_KEY = "x-cdc-key"
+HEADER_VERSION = "x-cdc-version"
+HEADER_POSITION = "x-cdc-pos"
+
+MessageFormat = Literal["envelope", "flat"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One AMQP message: what the publisher sends, free of any client library."""
+
+    routing_key: str
+    body: bytes
+    message_id: str
+    type: str
+    timestamp: int
+    headers: Mapping[str, str | int]
+    content_type: str = "application/json"
+
+
+def encode(event: Event, message_format: MessageFormat = "envelope") -> Message:
+    """The message that carries `event`. Control events have one form only."""
+    match event:
+        case ChangeEvent() if message_format == "flat":
+            return _message(event, _flat(event))
+        case ChangeEvent():
+            return _message(event, _envelope(event))
+        case Purge():
+            return _control(event, Op.PURGE, _purge(event))
+        case SnapshotCompleted():
+            return _control(event, Op.SNAPSHOT_COMPLETED, _completed(event))
+
+
+def extended_json(value: Any) -> str:
+    """Relaxed extended JSON, version 2."""
+    return json_util.dumps(
+        value,
+        json_options=json_util.RELAXED_JSON_OPTIONS,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+
+
+def _message(event: ChangeEvent, body: Mapping[str, Any]) -> Message:
+    headers: dict[str, str | int] = {HEADER_KEY: f"{event.db}.{event.collection}/{event.key}"}
+    if event.version is not None:
+        headers[HEADER_VERSION] = event.version.number
+        headers[HEADER_POSITION] = event.version.pos
+    return Message(
+        routing_key=f"{event.db}.{event.collection}",
+        body=_dump(body),
+        message_id=event.message_id,
+        type=event.op.value,
+        timestamp=event.wall_ms // 1000,
+        headers=headers,
+    )
+
+
+def _envelope(event: ChangeEvent) -> dict[str, Any]:
+    return {
+        "op": event.op.value,
+        "before": None if event.before is None else extended_json(event.before),
+        "after": None if event.document is None else extended_json(event.document),
+        "updateDescription": event.update_description,
+        "source": _source(event),
+        "key": {"id": event.key},
+        "ts_ms": _now_ms(),
+    }
+
+
+def _source(event: ChangeEvent) -> dict[str, Any]:
+    number, pos = event.version or (event.version_hint, "")
+    return {
+        "connector": CONNECTOR,
+        "name": "llm_twin",
+        "version": ENVELOPE_VERSION,
+        "db": event.db,
+        "collection": event.collection,
+        "ts_ms": event.wall_ms,
+        "wallTime": event.wall_ms,
+        "ord": number & MAX_INCREMENT,
+        "lsid": event.transaction.get("lsid"),
+        "txnNumber": event.transaction.get("txnNumber"),
+        "snapshot": event.snapshot,
+        "cluster_t": number >> INCREMENT_BITS,
+        "cluster_i": number & MAX_INCREMENT,
+        "pos": pos,
+    }
+
+
+def _flat(event: ChangeEvent) -> dict[str, Any]:
+    names = {"entry_id": entry_id(identifier_of(event.key)), "type": event.collection}
+    if event.document is None:
+        return {**names, "__deleted": True}
+    fields = {name: value for name, value in event.document.items() if name != "_id"}
+    plain: dict[str, Any] = json.loads(extended_json(fields))
+    return {**plain, **names}
+
+
+def _control(event: Purge | SnapshotCompleted, op: Op, body: Mapping[str, Any]) -> Message:
+    number, pos = event.version
+    source = {
+        "connector": CONNECTOR,
+        "db": event.db,
+        "cluster_t": number >> INCREMENT_BITS,
+        "cluster_i": number & MAX_INCREMENT,
+        "pos": pos or READ_POSITION,
+        "wallTime": event.wall_ms,
+    }
+    return Message(
+        routing_key=f"{event.db}.{CONTROL}",
+        body=_dump({"op": op.value, **body, "source": source, "ts_ms": _now_ms()}),
+        message_id=event.message_id,
+        type=op.value,
+        timestamp=event.wall_ms // 1000,
+        headers={HEADER_VERSION: number, HEADER_POSITION: pos or READ_POSITION},
+    )
+
+
+def _purge(event: Purge) -> dict[str, Any]:
+    return {"db": event.db, "collection": event.collection, "reason": event.reason}
+
+
+def _completed(event: SnapshotCompleted) -> dict[str, Any]:
+    return {
+        "db": event.db,
+        "snapshot_id": event.snapshot_id,
+        "collections": list(event.collections),
+        "version": event.version.number,
+    }
+
+
+def _dump(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _now_ms() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)

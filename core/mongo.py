@@ -1,0 +1,74 @@
+"""MongoDB clients with the settings that every service of ours needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.codec_options import DatetimeConversion
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError as DriverConfigurationError
+from pymongo.errors import ConnectionFailure, InvalidURI, OperationFailure
+
+from core.config import MongoConfig
+from core.errors import ConfigurationError, ServiceUnavailable
+
+Client = MongoClient[dict[str, Any]]
+
+_VARIABLE = "MONGO_DATABASE_HOST"
+_UNAUTHORISED = (13, 18)
+_UNKNOWN_NAME = ("Name or service not known", "nodename nor servname", "name resolution")
+_NAME_HINT = (
+    "The host names of a replica set must resolve where the client runs: run the command "
+    "inside its container (the make targets do), or set MONGO_DATABASE_HOST to names that do."
+)
+
+
+def connect(config: MongoConfig, *, timeout_s: float = 5.0, app: str = "llm-twin") -> Client:
+    """A client that has reached the primary.
+
+    Writes are acknowledged by a majority and reads see what a majority has.
+    Dates out of Python's range and invalid UTF-8, which other programs may have
+    written, are carried rather than refused. Raises ServiceUnavailable, or
+    ConfigurationError for a URI that no retry can mend.
+    """
+    client = client_of(config, timeout_s=timeout_s, app=app)
+    try:
+        client.admin.command("ping")
+    except (ConnectionFailure, OperationFailure) as error:
+        client.close()
+        raise explain(error, config) from error
+    return client
+
+
+def client_of(config: MongoConfig, *, timeout_s: float, app: str) -> Client:
+    """A client that has not yet tried to reach anything."""
+    try:
+        return MongoClient(
+            config.uri.get_secret_value(),
+            appname=app,
+            serverSelectionTimeoutMS=int(timeout_s * 1000),
+            connectTimeoutMS=int(timeout_s * 1000),
+            socketTimeoutMS=30_000,
+            w="majority",
+            wTimeoutMS=30_000,
+            readConcernLevel="majority",
+            tz_aware=True,
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+            unicode_decode_error_handler="replace",
+        )
+    except (InvalidURI, DriverConfigurationError, ValueError) as error:
+        raise ConfigurationError(_VARIABLE, _plain(error)) from None
+
+
+def explain(error: Exception, config: MongoConfig) -> ServiceUnavailable | ConfigurationError:
+    """The error of ours that tells what a driver's error means for who runs us."""
+    if isinstance(error, OperationFailure) and error.code in _UNAUTHORISED:
+        return ConfigurationError(_VARIABLE, f"MongoDB refuses the credentials ({error.code})")
+    cause = _plain(error)
+    hint = _NAME_HINT if any(text in cause for text in _UNKNOWN_NAME) else ""
+    return ServiceUnavailable("MongoDB", config.address, cause, hint)
+
+
+def _plain(error: Exception) -> str:
+    """The first sentence of a driver's message, without its dump of the topology."""
+    return str(error).partition(", Timeout:")[0].partition(" (configured timeouts")[0].rstrip(". ")

@@ -1,0 +1,62 @@
+"""How our services open a connection to the broker."""
+
+from __future__ import annotations
+
+import pika
+from pika.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    AuthenticationError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+from core.config import RabbitConfig
+from core.errors import ConfigurationError, ServiceUnavailable, TwinError
+
+_HEARTBEAT_S = 30
+
+_REFUSED = (AuthenticationError, ProbableAuthenticationError, ProbableAccessDeniedError)
+
+
+def parameters(
+    config: RabbitConfig, name: str, *, heartbeat_s: int = 30
+) -> pika.ConnectionParameters:
+    """Connection parameters with a limit on every wait. `name` shows in the broker's UI."""
+    return pika.ConnectionParameters(
+        host=config.host,
+        port=config.port,
+        credentials=pika.PlainCredentials(
+            config.username, config.password.get_secret_value(), erase_on_connect=False
+        ),
+        heartbeat=_HEARTBEAT_S,
+        socket_timeout=5,
+        stack_timeout=10,
+        connection_attempts=1,
+        client_properties={"connection_name": name},
+    )
+
+
+def explain(error: BaseException, config: RabbitConfig) -> TwinError:
+    """The error of ours that tells what a failure of pika means for who runs us."""
+    if isinstance(error, _REFUSED):
+        return ConfigurationError(
+            "RABBITMQ_DEFAULT_USERNAME",
+            f"RabbitMQ at {config.address} refuses user {config.username!r}",
+            "Check it and RABBITMQ_DEFAULT_PASSWORD.",
+        )
+    return ServiceUnavailable("RabbitMQ", config.address, reason_of(error))
+
+
+def reason_of(error: BaseException) -> str:
+    """What a pika error says; many of them say it only in their arguments or class."""
+    text = str(error) or ", ".join(str(argument) for argument in error.args)
+    return text or type(error).__name__
+
+
+def open_blocking(config: RabbitConfig, name: str) -> pika.BlockingConnection:
+    """A connection for one caller's thread. Raises ServiceUnavailable or ConfigurationError."""
+    try:
+        return pika.BlockingConnection(parameters(config, name))
+    except (AMQPConnectionError, AMQPError, OSError) as error:
+        raise explain(error, config) from error

@@ -1,0 +1,279 @@
+"""A publisher with confirms: one connection, many messages in flight, in order.
+
+The connection lives in an I/O thread, so heartbeats and confirms go on while the
+caller does something else. On a refusal, a return or a lost connection the
+publisher breaks once and for good: the caller opens another and sends again all
+that follows the last confirmed message (go-back-N). Nothing is sent twice behind
+the caller's back, and nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import pika
+from pika.adapters.select_connection import SelectConnection
+
+from core.config import RabbitConfig
+from core.errors import ServiceUnavailable, TransientError, TwinError
+from core.events.encode import Message
+from core.logging import get_logger
+from core.mq.connection import explain, parameters, reason_of
+from core.mq.topology import EXCHANGE
+
+_OPEN_TIMEOUT_S = 15.0
+_CLOSE_TIMEOUT_S = 5.0
+
+log = get_logger()
+
+
+class PublishInterrupted(TransientError):
+    """What was sent after the last confirmed message may not have arrived."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"publishing was interrupted: {why}. Send again from the last confirm.")
+
+
+class Publisher:
+    """Publishes to one exchange. Use from one thread; open it with `with`.
+
+    `window` bounds the messages without a confirm. Raises ServiceUnavailable or
+    ConfigurationError when the broker cannot be reached.
+    """
+
+    def __init__(
+        self,
+        config: RabbitConfig,
+        *,
+        exchange: str = EXCHANGE,
+        window: int = 512,
+        name: str = "llm-twin-publisher",
+    ) -> None:
+        self._config = config
+        self._exchange = exchange
+        self._window = window
+        self._name = name
+        self._state = threading.Condition()
+        self._outbox: deque[Message] = deque()
+        self._draining = False
+        self._confirmed = 0
+        self._early: set[int] = set()
+        self._ready = False
+        self._blocked = False
+        self._closing = False
+        self._failure: TwinError | None = None
+        self._sent = 0
+        self._connection: SelectConnection | None = None
+        self._channel: Any = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        with self._state:
+            self._state.wait_for(lambda: self._ready or self._failure, _OPEN_TIMEOUT_S)
+            failure = self._failure
+            if failure is None and not self._ready:
+                failure = ServiceUnavailable("RabbitMQ", self._config.address, "no answer in time")
+        if failure is not None:
+            self.close()
+            raise failure
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def confirmed(self) -> int:
+        """How many messages, counted from the first one sent, the broker has confirmed."""
+        with self._state:
+            return self._confirmed
+
+    @property
+    def sent(self) -> int:
+        """How many messages were taken by `send`."""
+        with self._state:
+            return self._sent
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker holds back publishers (a memory or disk alarm)."""
+        with self._state:
+            return self._blocked
+
+    def send(self, message: Message, timeout_s: float) -> bool:
+        """Take `message` for sending; False when the window stays full for `timeout_s`.
+
+        Raises PublishInterrupted once anything went wrong.
+        """
+        with self._state:
+            self._state.wait_for(lambda: self._failure or self._has_room(), timeout_s)
+            self._raise_failure()
+            if not self._has_room():
+                return False
+            self._sent += 1
+            self._outbox.append(message)
+            self._wake()
+            return True
+
+    def wait_confirmed(self, count: int, timeout_s: float) -> bool:
+        """Wait until the first `count` messages are confirmed; False when they are not in time.
+
+        Raises PublishInterrupted once anything went wrong.
+        """
+        deadline = monotonic() + timeout_s
+        with self._state:
+            self._state.wait_for(
+                lambda: self._failure or self._confirmed >= count, max(0.0, deadline - monotonic())
+            )
+            if self._confirmed >= count:
+                return True
+            self._raise_failure()
+            return False
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was sent is confirmed."""
+        return self.wait_confirmed(self.sent, timeout_s)
+
+    def close(self) -> None:
+        """End the connection and the thread. What is unconfirmed stays so. Idempotent."""
+        with self._state:
+            self._closing = True
+            connection = self._connection
+        if connection is not None and self._thread.is_alive():
+            connection.ioloop.add_callback_threadsafe(self._shut)
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_TIMEOUT_S)
+
+    # -- the caller's side, with the lock held ---------------------------------
+
+    def _has_room(self) -> bool:
+        return self._sent - self._confirmed < self._window and not self._blocked
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise PublishInterrupted(str(self._failure))
+
+    def _wake(self) -> None:
+        if not self._draining and self._connection is not None:
+            self._draining = True
+            self._connection.ioloop.add_callback_threadsafe(self._drain)
+
+    # -- the I/O thread --------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            connection = SelectConnection(
+                parameters(self._config, self._name),
+                on_open_callback=self._on_open,
+                on_open_error_callback=lambda _, error: self._fail(explain(error, self._config)),
+                on_close_callback=lambda _, error: self._fail(explain(error, self._config)),
+            )
+            with self._state:
+                self._connection = connection
+            connection.ioloop.start()
+        except Exception as error:  # noqa: BLE001 - a thread's end must reach its owner
+            self._fail(explain(error, self._config))
+
+    def _on_open(self, connection: SelectConnection) -> None:
+        connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(lambda _, error: self._fail(explain(error, self._config)))
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=self._on_ready)
+
+    def _on_ready(self, _frame: Any) -> None:
+        with self._state:
+            self._ready = True
+            self._state.notify_all()
+
+    def _drain(self) -> None:
+        with self._state:
+            batch = list(self._outbox)
+            self._outbox.clear()
+            self._draining = False
+            if self._failure is not None:
+                return
+        for message in batch:
+            self._channel.basic_publish(
+                self._exchange,
+                message.routing_key,
+                message.body,
+                _properties(message),
+                mandatory=True,
+            )
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        if isinstance(method, pika.spec.Basic.Nack):
+            self._fail(ServiceUnavailable("RabbitMQ", self._config.address, "it refused a message"))
+            return
+        with self._state:
+            self._settle(method.delivery_tag, multiple=method.multiple)
+            self._state.notify_all()
+
+    def _settle(self, tag: int, *, multiple: bool) -> None:
+        if multiple:
+            self._confirmed = max(self._confirmed, tag)
+            self._early = {other for other in self._early if other > tag}
+        else:
+            self._early.add(tag)
+        while self._confirmed + 1 in self._early:
+            self._confirmed += 1
+            self._early.discard(self._confirmed)
+
+    def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+        cause = f"no queue takes routing key {method.routing_key!r}"
+        self._fail(ServiceUnavailable("RabbitMQ", self._config.address, cause))
+
+    def _set_blocked(self, blocked: bool) -> None:
+        log.warning("broker.blocked" if blocked else "broker.unblocked", publisher=self._name)
+        with self._state:
+            self._blocked = blocked
+            self._state.notify_all()
+
+    def _fail(self, failure: TwinError) -> None:
+        with self._state:
+            first = self._failure is None and not self._closing
+            self._failure = self._failure or failure
+            self._outbox.clear()
+            self._state.notify_all()
+        if first:
+            log.warning("publisher.interrupted", publisher=self._name, reason=str(failure))
+        self._shut()
+
+    def _shut(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if connection.is_closed:
+            connection.ioloop.stop()
+        elif not connection.is_closing:
+            try:
+                connection.close()
+            except Exception as error:  # noqa: BLE001 - closing what is half closed
+                log.debug("publisher.close_failed", reason=reason_of(error))
+                connection.ioloop.stop()
+
+
+def _properties(message: Message) -> pika.BasicProperties:
+    return pika.BasicProperties(
+        content_type=message.content_type,
+        delivery_mode=pika.DeliveryMode.Persistent,
+        headers=dict(message.headers),
+        message_id=message.message_id,
+        timestamp=message.timestamp,
+        type=message.type,
+    )
