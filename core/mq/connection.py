@@ -19,9 +19,7 @@ _HEARTBEAT_S = 30
 _REFUSED = (AuthenticationError, ProbableAuthenticationError, ProbableAccessDeniedError)
 
 
-def parameters(
-    config: RabbitConfig, name: str, *, heartbeat_s: int = 30
-) -> pika.ConnectionParameters:
+def parameters(config: RabbitConfig, name: str) -> pika.ConnectionParameters:
     """Connection parameters with a limit on every wait. `name` shows in the broker's UI."""
     return pika.ConnectionParameters(
         host=config.host,
