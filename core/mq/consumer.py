@@ -75,28 +75,32 @@ class Consumer:
         self._buffer: deque[Delivery] = deque()
         self._generation = 0
         self._acknowledge: tuple[int, int] | None = None
-        self._consuming = True
         self._closing = False
         self._fatal: TwinError | None = None
         self._connection: BlockingConnection | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def fetch(self, limit: int, timeout_s: float) -> list[Delivery]:
+    def fetch(self, limit: int, timeout_s: float, *, suspect_after: int) -> list[Delivery]:
         """At most `limit` deliveries in the order of the queue; waits up to `timeout_s` for one.
 
-        Raises TerminalError when the broker refuses us for good.
+        A delivery that came back `suspect_after` times comes alone: it may be what
+        ends the process, and must not take others with it. Raises TerminalError
+        when the broker refuses us for good.
         """
         with self._state:
             self._state.wait_for(lambda: self._buffer or self._fatal, timeout_s)
             if self._fatal is not None:
                 raise self._fatal
-            return [self._buffer.popleft() for _ in range(min(limit, len(self._buffer)))]
-
-    def peek(self) -> Delivery | None:
-        """The delivery that `fetch` would return first."""
-        with self._state:
-            return self._buffer[0] if self._buffer else None
+            batch: list[Delivery] = []
+            while self._buffer and len(batch) < limit:
+                suspect = self._buffer[0].deliveries >= suspect_after
+                if suspect and batch:
+                    break
+                batch.append(self._buffer.popleft())
+                if suspect:
+                    break
+            return batch
 
     def acknowledge(self, last: Delivery) -> None:
         """Acknowledge `last` and all before it on its channel. Does not wait for the broker."""
@@ -105,15 +109,6 @@ class Consumer:
             connection = self._connection
         if connection is not None:
             _call(connection, self._flush)
-
-    def pause(self) -> None:
-        """Ask the broker for no more; what is buffered and in hand can still be acknowledged."""
-        with self._state:
-            self._consuming = False
-            self._buffer.clear()
-            connection = self._connection
-        if connection is not None:
-            _call(connection, self._cancel)
 
     def close(self) -> None:
         """End the connection and the thread, after sending what was acknowledged. Idempotent."""
@@ -165,9 +160,7 @@ class Consumer:
             self._generation += 1
             self._connection = connection
             self._channel: BlockingChannel = channel
-            consuming = self._consuming
-        if consuming:
-            channel.basic_consume(self._queue, self._on_message, auto_ack=False)
+        channel.basic_consume(self._queue, self._on_message, auto_ack=False)
 
     def _on_message(
         self, _channel: BlockingChannel, method: Any, properties: pika.BasicProperties, body: bytes
@@ -181,9 +174,8 @@ class Consumer:
             tag=method.delivery_tag,
         )
         with self._state:
-            if self._consuming:
-                self._buffer.append(delivery)
-                self._state.notify_all()
+            self._buffer.append(delivery)
+            self._state.notify_all()
 
     def _flush(self) -> None:
         with self._state:
@@ -191,11 +183,6 @@ class Consumer:
             current = self._generation
         if wanted is not None and wanted[0] == current and self._channel.is_open:
             self._channel.basic_ack(wanted[1], multiple=True)
-
-    def _cancel(self) -> None:
-        if self._channel.is_open:
-            for tag in list(self._channel.consumer_tags):
-                self._channel.basic_cancel(tag)
 
     def _forget(self) -> None:
         with self._state:

@@ -1,0 +1,1 @@
+"""Qdrant: a client, the collections with their names and indexes, and reading what is stored."""

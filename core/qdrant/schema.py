@@ -1,0 +1,162 @@
+"""The collections: names that clients use, versions behind them, and payload indexes.
+
+    cleaned_articles ─alias─► cleaned_articles__v1   one point a document, no vector
+    vector_articles  ─alias─► vector_articles__v1    one point a chunk, one vector `text`
+
+Files of repositories live with the repositories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import UnexpectedResponse
+
+from core.config import QdrantConfig
+from core.errors import SchemaMismatch
+from core.logging import get_logger
+from core.qdrant.client import explained
+
+VECTOR_NAME = "text"
+
+FAMILIES = ("articles", "posts", "repositories")
+FAMILY_OF = {
+    "articles": "articles",
+    "posts": "posts",
+    "repositories": "repositories",
+    "repository_files": "repositories",
+}
+_CONFLICT = 409
+
+_KEYWORDS = (
+    "key",
+    "entry_id",
+    "type",
+    "platform",
+    "link",
+    "name",
+    "repository_id",
+    "path",
+    "author_id",
+    "author_full_name",
+)
+_COMMON: Mapping[str, models.PayloadSchemaType] = {
+    **dict.fromkeys(_KEYWORDS, models.PayloadSchemaType.KEYWORD),
+    "version": models.PayloadSchemaType.INTEGER,
+    "updated_at": models.PayloadSchemaType.DATETIME,
+}
+_CLEANED: Mapping[str, models.PayloadSchemaType] = {
+    **_COMMON,
+    "deleted": models.PayloadSchemaType.BOOL,
+    "source_hash": models.PayloadSchemaType.KEYWORD,
+    "pipeline_hash": models.PayloadSchemaType.KEYWORD,
+}
+_VECTOR: Mapping[str, models.PayloadSchemaType] = {
+    **_COMMON,
+    "content_hash": models.PayloadSchemaType.KEYWORD,
+    "chunk_index": models.PayloadSchemaType.INTEGER,
+}
+
+log = get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingSpace:
+    """What vectors are made by: they compare only with vectors of the same."""
+
+    model: str
+    size: int
+
+
+def family_of(collection: str) -> str:
+    """The family that a MongoDB collection's points live in. Raises KeyError for another."""
+    return FAMILY_OF[collection]
+
+
+def types_of(family: str) -> tuple[str, ...]:
+    """The MongoDB collections whose points live in `family`."""
+    return tuple(name for name, owner in FAMILY_OF.items() if owner == family)
+
+
+def cleaned_name(family: str) -> str:
+    """The name that clients use for a family's documents."""
+    return f"cleaned_{family}"
+
+
+def vector_name(family: str) -> str:
+    """The name that clients use for a family's chunks."""
+    return f"vector_{family}"
+
+
+def ensure_collections(client: QdrantClient, config: QdrantConfig, space: EmbeddingSpace) -> None:
+    """Create what is missing, indexes before data. Idempotent, also when two processes do it.
+
+    Raises SchemaMismatch where vectors of another model or size are stored.
+    """
+    with explained(config):
+        for family in FAMILIES:
+            _ensure(client, cleaned_name(family), None, _CLEANED)
+            _ensure(client, vector_name(family), space, _VECTOR)
+
+
+def _ensure(
+    client: QdrantClient,
+    name: str,
+    space: EmbeddingSpace | None,
+    indexes: Mapping[str, models.PayloadSchemaType],
+) -> None:
+    if client.collection_exists(name):
+        info = client.get_collection(name)
+        if space is not None:
+            _check(name, info, space)
+    else:
+        # The phrase is the one that followers of the course look for.
+        log.warning("Couldn't access the collection. Creating a new one...", collection=name)
+        _create(client, name, space)
+        info = client.get_collection(name)
+    for field, kind in indexes.items():
+        if field not in info.payload_schema:
+            client.create_payload_index(name, field, field_schema=kind, wait=True)
+
+
+def _create(client: QdrantClient, name: str, space: EmbeddingSpace | None) -> None:
+    versioned = f"{name}__v1"
+    metadata = {"generation": 1, **({"model": space.model, "size": space.size} if space else {})}
+    try:
+        client.create_collection(versioned, vectors_config=_vectors(space), metadata=metadata)
+    except UnexpectedResponse as error:
+        if error.status_code != _CONFLICT:  # another process was first
+            raise
+    alias = models.CreateAlias(collection_name=versioned, alias_name=name)
+    client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+
+
+def _vectors(space: EmbeddingSpace | None) -> dict[str, models.VectorParams]:
+    if space is None:
+        return {}
+    return {VECTOR_NAME: models.VectorParams(size=space.size, distance=models.Distance.COSINE)}
+
+
+def _check(name: str, info: models.CollectionInfo, space: EmbeddingSpace) -> None:
+    vectors = info.config.params.vectors
+    stored = vectors.get(VECTOR_NAME) if isinstance(vectors, dict) else None
+    if stored is None:
+        raise SchemaMismatch(
+            f"collection {name} has no vector named {VECTOR_NAME!r}: another program made it. "
+            "Rename or delete it, then start again."
+        )
+    if stored.size != space.size:
+        raise SchemaMismatch(
+            f"collection {name} holds vectors of size {stored.size}, and EMBEDDING_SIZE is "
+            f"{space.size}: set the model it was made with, or delete the collection and its alias "
+            "to build it anew."
+        )
+    model = (info.config.metadata or {}).get("model")
+    if model not in (None, space.model):
+        raise SchemaMismatch(
+            f"collection {name} holds vectors of {model}, and EMBEDDING_MODEL_ID is {space.model}: "
+            "vectors of two models do not compare. Set the former model, or delete the collection "
+            "and its alias to build it anew."
+        )

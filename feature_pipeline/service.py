@@ -1,0 +1,80 @@
+"""One feature pipeline process: wait for the services, load the model, run the flow."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from threading import Event as StopSignal
+
+from bytewax.run import cli_main
+from pika.adapters.blocking_connection import BlockingConnection
+
+from core.config import Settings
+from core.embedding import Embedder, load_embedder
+from core.errors import TransientError
+from core.logging import get_logger
+from core.mq.consumer import Consumer
+from core.mq.dead_letters import DeadLetters
+from core.mq.topology import Topology, declare
+from core.qdrant.client import client_of
+from core.qdrant.schema import EmbeddingSpace, ensure_collections
+from core.retry import Backoff
+from feature_pipeline.flow import build_flow
+from feature_pipeline.store import QdrantStore
+from feature_pipeline.writer import Stopping, Writer
+
+log = get_logger()
+
+
+def run(settings: Settings, stop: StopSignal) -> None:
+    """Consume until `stop` is set and everything taken is acknowledged.
+
+    Waits for Qdrant and RabbitMQ where they are not up. Raises TerminalError
+    subclasses when somebody must act.
+    """
+    topology = Topology(settings.mongo.database, settings.cdc.collections, settings.rabbitmq.queue)
+    embedder = load_embedder(settings.embedding)
+    log.info("model.loaded", model=embedder.identity, size=embedder.size)
+    client = client_of(settings.qdrant)
+    dead_letters = DeadLetters(settings.rabbitmq, topology.dead_queue)
+    try:
+        _await_qdrant(settings, embedder, stop)
+        flow = build_flow(
+            topology.queue,
+            lambda: _consume(settings, topology),
+            lambda: Writer(QdrantStore(client, settings.qdrant), embedder, dead_letters, stop),
+            stop,
+        )
+        log.info("feature_pipeline.consuming", queue=topology.queue, qdrant=settings.qdrant.address)
+        cli_main(flow, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
+        log.info("feature_pipeline.stopped", drained=True)
+    except Stopping as error:
+        log.warning("feature_pipeline.stopped", drained=False, reason=str(error))
+    finally:
+        dead_letters.close()
+        client.close()
+
+
+def _consume(settings: Settings, topology: Topology) -> Consumer:
+    def prepare(connection: BlockingConnection) -> None:
+        declare(connection, topology)
+
+    return Consumer(
+        settings.rabbitmq, topology.queue, prepare=prepare, name="llm-twin-feature-pipeline"
+    )
+
+
+def _await_qdrant(settings: Settings, embedder: Embedder, stop: StopSignal) -> None:
+    backoff = Backoff()
+    space = EmbeddingSpace(model=embedder.identity, size=embedder.size)
+    while not stop.is_set():
+        client = client_of(settings.qdrant)
+        try:
+            ensure_collections(client, settings.qdrant, space)
+        except TransientError as error:
+            delay = backoff.next_delay()
+            log.warning("qdrant.unavailable", reason=str(error), retry_in_s=round(delay, 1))
+            stop.wait(delay)
+        else:
+            return
+        finally:
+            client.close()
