@@ -1,0 +1,1 @@
+"""A GitHub repository: a bare, shallow, filtered clone, read without a checkout."""

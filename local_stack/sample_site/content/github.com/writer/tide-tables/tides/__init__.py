@@ -1,0 +1,1 @@
+"""Tide prediction for small harbours."""
