@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_stack.errors import StackError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MARK = "LOCAL_STACK_OWNER"
 _TICK = 0.02
+_KILL_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,14 @@ def members(identity: Identity) -> list[int]:
 
 
 def kill(identity: Identity) -> None:
-    """SIGKILL for the whole session, at once; returns when all of it is gone."""
+    """SIGKILL for the whole session, at once; returns when all of it is gone.
+
+    Raises StackError when the kernel does not let go of it.
+    """
+    deadline = time.monotonic() + _KILL_SECONDS
     while pids := members(identity):
+        if time.monotonic() > deadline:
+            raise StackError(f"{command_name(pids[0])} (pid {pids[0]}) does not end by SIGKILL.")
         for pid in pids:
             _signal(pid, signal.SIGKILL)
         time.sleep(_TICK)
@@ -139,8 +148,13 @@ def command_name(pid: int) -> str:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    try:
         os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        name = command_name(pid)
+        raise StackError(f"{name} (pid {pid}) belongs to another user: do this as them.") from None
 
 
 def _all() -> Iterator[_Stat]:
