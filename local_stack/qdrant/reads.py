@@ -96,7 +96,18 @@ def query_batch(collection: Collection, body: object) -> list[dict[str, Any]]:
 def _answers(collection: Collection, searches: list[object]) -> list[dict[str, Any]]:
     reader = QueryReader(collection.schema, collection.shard)
     requests = [reader.request(search) for search in searches]
-    return [{"points": [scored(hit) for hit in hits]} for hits in collection.shard.query(requests)]
+    answers = collection.shard.query(requests)
+    return [
+        {"points": [_asked_for(request, scored(hit)) for hit in hits]}
+        for request, hits in zip(requests, answers, strict=True)
+    ]
+
+
+def _asked_for(request: edge.QueryRequest, hit: dict[str, Any]) -> dict[str, Any]:
+    # The engine leaves the vectors in that it compared for diversity (mmr).
+    if request.with_vector is False:
+        hit.pop("vector", None)
+    return hit
 
 
 def describe(collection: Collection, config: dict[str, Any]) -> dict[str, Any]:
