@@ -1,1 +1,1 @@
-"""."""
+"""What people use: the `twin` command."""

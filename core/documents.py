@@ -16,12 +16,17 @@ from uuid import UUID
 
 from bson import Binary, ObjectId, json_util
 from bson.binary import UUID_SUBTYPE
+from bson.codec_options import DatetimeConversion
 
 # What a content dict holds beside text worth finding.
 _METADATA_FIELDS = frozenset({"language", "lang"})
 # The order in which a reader meets them, whatever order they are stored in.
 _LEADING_FIELDS = ("Title", "Subtitle", "Content")
 _FILES_TYPE = "repositories"
+
+_READING = json_util.JSONOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, tz_aware=True
+)
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,17 @@ def document_key(identifier: Any) -> str:
 def identifier_of(key: str) -> Any:
     """The `_id` that `document_key` wrote. Raises ValueError for text that is no such key."""
     try:
-        return json_util.loads(key)
+        return parse_extended(key)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"no extended JSON: {key[:200]!r}") from error
+
+
+def parse_extended(text: str) -> Any:
+    """Extended JSON of any mode as BSON types; dates beyond Python's range are carried.
+
+    Raises ValueError, TypeError or KeyError for what is none.
+    """
+    return json_util.loads(text, json_options=_READING)
 
 
 def entry_id(identifier: Any) -> str:

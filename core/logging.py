@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
 import structlog
@@ -78,3 +81,41 @@ def get_logger() -> structlog.typing.FilteringBoundLogger:
     """A logger that looks up its configuration when it is used, so importing it does nothing."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+class LineBudget:
+    """A line per change up to `per_second`; above that a summary each second.
+
+        if budget.take(collection):
+            log.info("Received message.", collection=collection, …)
+
+    Call `roll` now and then, so that the summary of a second does not wait for
+    the next change.
+    """
+
+    def __init__(
+        self, summary: str, *, per_second: int = 50, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._summary = summary
+        self._per_second = per_second
+        self._clock = clock
+        self._since = clock()
+        self._counts: Counter[str] = Counter()
+        self._total = 0
+
+    def take(self, kind: str) -> bool:
+        """Count one change of `kind`, and tell whether it may have a line of its own."""
+        self.roll()
+        self._counts[kind] += 1
+        self._total += 1
+        return self._total <= self._per_second
+
+    def roll(self) -> None:
+        """Begin a new second, where one is over, and summarise the one that had too much."""
+        now = self._clock()
+        if now - self._since < 1.0:
+            return
+        if self._total > self._per_second:
+            get_logger().info(self._summary, count=self._total, **self._counts)
+        self._since, self._total = now, 0
+        self._counts.clear()

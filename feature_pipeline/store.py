@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from core.config import QdrantConfig
 from core.qdrant.client import explained
-from core.qdrant.schema import VECTOR_NAME, cleaned_name, family_of, vector_name
+from core.qdrant.schema import NOT_DELETED, VECTOR_NAME, cleaned_name, family_of, vector_name
 from core.versions import Version
 from feature_pipeline.plan import DocumentPlan, DocumentRef, StoredChunk, manifest_id
 
@@ -114,10 +114,7 @@ class QdrantStore:
         """Scrolls cleaned points, then chunks, in pages."""
         for family, group in _by_family(types, lambda name: name).items():
             old = models.FieldCondition(key="version", range=models.Range(lt=number))
-            condition = models.Filter(
-                must=[old, _any_of("type", group)],
-                must_not=[_is("deleted", value=True)],
-            )
+            condition = models.Filter(must=[old, _any_of("type", group), NOT_DELETED])
             for collection in (cleaned_name(family), vector_name(family)):
                 records = self._scroll(collection, condition, ["key", "type"])
                 for page in _pages(records, _PAGE):
@@ -201,10 +198,6 @@ def _not_newer(version: Version) -> models.FieldCondition:
 
 def _any_of(field: str, values: list[str]) -> models.FieldCondition:
     return models.FieldCondition(key=field, match=models.MatchAny(any=values))
-
-
-def _is(field: str, *, value: bool) -> models.FieldCondition:
-    return models.FieldCondition(key=field, match=models.MatchValue(value=value))
 
 
 def _manifest(payload: Mapping[str, Any]) -> Manifest:

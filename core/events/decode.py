@@ -13,9 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from bson import json_util
-
-from core.documents import document_key, identifier_of
+from core.documents import document_key, identifier_of, parse_extended
 from core.errors import MalformedEvent
 from core.events.encode import HEADER_KEY, HEADER_POSITION, HEADER_VERSION
 from core.events.model import ChangeEvent, Event, Op, Purge, SnapshotCompleted
@@ -239,7 +237,7 @@ def _state(value: Any) -> Mapping[str, Any] | None:
     if value is None:
         return None
     try:
-        parsed = json_util.loads(value) if isinstance(value, str) else _extended(value)
+        parsed = parse_extended(value) if isinstance(value, str) else _extended(value)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise MalformedEvent(f"a document is no extended JSON: {error}") from None
     if not isinstance(parsed, Mapping):
@@ -249,7 +247,7 @@ def _state(value: Any) -> Mapping[str, Any] | None:
 
 def _extended(value: Any) -> Any:
     try:
-        return json_util.loads(json.dumps(value))
+        return parse_extended(json.dumps(value))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise MalformedEvent(f"a document is no extended JSON: {error}") from None
 

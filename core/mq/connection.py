@@ -16,7 +16,10 @@ from core.errors import ConfigurationError, ServiceUnavailable, TwinError
 
 _HEARTBEAT_S = 30
 
-_REFUSED = (AuthenticationError, ProbableAuthenticationError, ProbableAccessDeniedError)
+# pika names these for any connection that ends in the handshake, a broker's death among them;
+# only the broker's own reply (ACCESS_REFUSED, NOT_ALLOWED) says that it refuses us.
+_SUSPECTED = (ProbableAuthenticationError, ProbableAccessDeniedError)
+_REFUSALS = ("(403)", "(530)")
 
 
 def parameters(config: RabbitConfig, name: str) -> pika.ConnectionParameters:
@@ -37,13 +40,19 @@ def parameters(config: RabbitConfig, name: str) -> pika.ConnectionParameters:
 
 def explain(error: BaseException, config: RabbitConfig) -> TwinError:
     """The error of ours that tells what a failure of pika means for who runs us."""
-    if isinstance(error, _REFUSED):
+    if _refuses(error):
         return ConfigurationError(
             "RABBITMQ_DEFAULT_USERNAME",
             f"RabbitMQ at {config.address} refuses user {config.username!r}",
             "Check it and RABBITMQ_DEFAULT_PASSWORD.",
         )
     return ServiceUnavailable("RabbitMQ", config.address, reason_of(error))
+
+
+def _refuses(error: BaseException) -> bool:
+    if isinstance(error, _SUSPECTED):
+        return any(code in reason_of(error) for code in _REFUSALS)
+    return isinstance(error, AuthenticationError)
 
 
 def reason_of(error: BaseException) -> str:

@@ -9,6 +9,7 @@ the caller's back, and nothing is forgotten.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from time import monotonic
@@ -31,11 +32,21 @@ _CLOSE_TIMEOUT_S = 5.0
 log = get_logger()
 
 
+# RabbitMQ closes the channel on one, and tells its limit only in the text.
+_TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
+
+
 class PublishInterrupted(TransientError):
-    """What was sent after the last confirmed message may not have arrived."""
+    """What was sent after the last confirmed message may not have arrived.
+
+    `size_limit` is the broker's limit in bytes where a message was too large for
+    it: sending that one again would break every connection.
+    """
 
     def __init__(self, why: str) -> None:
         super().__init__(f"publishing was interrupted: {why}. Send again from the last confirm.")
+        limit = _TOO_LARGE.search(why)
+        self.size_limit = int(limit[1]) if limit else None
 
 
 class Publisher:
@@ -147,9 +158,8 @@ class Publisher:
         """End the connection and the thread. What is unconfirmed stays so. Idempotent."""
         with self._state:
             self._closing = True
-            connection = self._connection
-        if connection is not None and self._thread.is_alive():
-            connection.ioloop.add_callback_threadsafe(self._shut)
+            if self._connection is not None:
+                self._connection.ioloop.add_callback_threadsafe(self._shut)
         if self._thread.is_alive():
             self._thread.join(_CLOSE_TIMEOUT_S)
 
@@ -182,8 +192,15 @@ class Publisher:
             connection.ioloop.start()
         except Exception as error:  # noqa: BLE001 - a thread's end must reach its owner
             self._fail(explain(error, self._config))
+        with self._state:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.ioloop.close()
 
     def _on_open(self, connection: SelectConnection) -> None:
+        if self._closing:
+            self._shut()
+            return
         connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
         connection.channel(on_open_callback=self._on_channel)
@@ -206,14 +223,17 @@ class Publisher:
             self._draining = False
             if self._failure is not None:
                 return
-        for message in batch:
-            self._channel.basic_publish(
-                self._exchange,
-                message.routing_key,
-                message.body,
-                _properties(message),
-                mandatory=True,
-            )
+        try:
+            for message in batch:
+                self._channel.basic_publish(
+                    self._exchange,
+                    message.routing_key,
+                    message.body,
+                    _properties(message),
+                    mandatory=True,
+                )
+        except Exception as error:  # noqa: BLE001 - the loop goes on, to close what is open
+            self._fail(explain(error, self._config))
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
@@ -221,8 +241,10 @@ class Publisher:
             self._fail(ServiceUnavailable("RabbitMQ", self._config.address, "it refused a message"))
             return
         with self._state:
-            self._settle(method.delivery_tag, multiple=method.multiple)
-            self._state.notify_all()
+            # After a return comes a confirm for the very message that no queue took.
+            if self._failure is None:
+                self._settle(method.delivery_tag, multiple=method.multiple)
+                self._state.notify_all()
 
     def _settle(self, tag: int, *, multiple: bool) -> None:
         if multiple:

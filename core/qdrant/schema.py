@@ -59,6 +59,9 @@ _VECTOR: Mapping[str, models.PayloadSchemaType] = {
     "chunk_index": models.PayloadSchemaType.INTEGER,
 }
 
+# Only a tombstone has the field.
+NOT_DELETED = models.IsEmptyCondition(is_empty=models.PayloadField(key="deleted"))
+
 log = get_logger()
 
 

@@ -1,0 +1,204 @@
+"""Comparing MongoDB with Qdrant: the oracle of the whole project.
+
+In step means: for each captured document a manifest made from its present state,
+with exactly the chunks it names, all of its version; and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from core.config import Settings
+from core.documents import document_key, entry_id, identifier_of, read_document
+from core.mongo import Client
+from core.qdrant.client import explained
+from core.qdrant.schema import cleaned_name, family_of, vector_name
+
+_PAGE = 1000
+_RECHECK_S = 0.5
+
+Ref = tuple[str, str]
+"""(MongoDB collection, key)."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What Qdrant holds for one document. Without a manifest, `source_hash` is None."""
+
+    source_hash: str | None
+    version: int
+    chunk_count: int
+    chunks_by_version: Mapping[int, int]
+
+    def matches(self, source_hash: str) -> bool:
+        """Whether this is the document with `source_hash`, whole and nothing more."""
+        expected = {self.version: self.chunk_count} if self.chunk_count else {}
+        return self.source_hash == source_hash and dict(self.chunks_by_version) == expected
+
+
+@dataclass(frozen=True)
+class Report:
+    """Documents by what is wrong with them. Empty lists mean in step."""
+
+    checked: int
+    missing: list[Ref] = field(default_factory=list)
+    stale: list[Ref] = field(default_factory=list)
+    orphaned: list[Ref] = field(default_factory=list)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.missing or self.stale or self.orphaned)
+
+    @property
+    def doubtful(self) -> list[Ref]:
+        """The documents that something is wrong with."""
+        return [*self.missing, *self.stale, *self.orphaned]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "in_step": self.in_step,
+            "checked": self.checked,
+            "missing": [_named(ref) for ref in self.missing],
+            "stale": [_named(ref) for ref in self.stale],
+            "orphaned": [_named(ref) for ref in self.orphaned],
+        }
+
+
+def compare(wanted: Mapping[Ref, str], held: Mapping[Ref, Held]) -> Report:
+    """Compare source hashes that should be there with what is."""
+    report = Report(checked=len(wanted))
+    for ref, source_hash in wanted.items():
+        found = held.get(ref)
+        if found is None or found.source_hash is None:
+            report.missing.append(ref)
+        elif not found.matches(source_hash):
+            report.stale.append(ref)
+    report.orphaned.extend(ref for ref in held if ref not in wanted)
+    return report
+
+
+def audit(mongo: Client, qdrant: QdrantClient, settings: Settings, settle_s: float) -> Report:
+    """Compare, and look again at what differs until it settles or `settle_s` seconds pass.
+
+    Raises ServiceUnavailable when Qdrant cannot be reached; pymongo's errors pass.
+    """
+    deadline = time.monotonic() + settle_s
+    report = compare(_wanted(mongo, settings), _held(qdrant, settings))
+    checked = report.checked
+    while not report.in_step and time.monotonic() < deadline:
+        time.sleep(_RECHECK_S)
+        doubtful = report.doubtful
+        report = compare(_wanted(mongo, settings, doubtful), _held(qdrant, settings, doubtful))
+    return replace(report, checked=checked)
+
+
+def _wanted(
+    mongo: Client, settings: Settings, refs: Collection[Ref] | None = None
+) -> dict[Ref, str]:
+    """Source hashes of what MongoDB holds, of all documents or of `refs` only."""
+    database = mongo[settings.mongo.database]
+    found: dict[Ref, str] = {}
+    for collection in settings.cdc.collections:
+        keys = None if refs is None else _keys(refs, collection)
+        only = {} if keys is None else {"_id": {"$in": [identifier_of(key) for key in keys]}}
+        for raw in database[collection].find(only):
+            key = document_key(raw["_id"])
+            found[collection, key] = read_document(collection, key, raw).source_hash()
+    return found
+
+
+def _held(
+    qdrant: QdrantClient, settings: Settings, refs: Collection[Ref] | None = None
+) -> dict[Ref, Held]:
+    """What Qdrant holds, of all documents or of `refs` only."""
+    captured = settings.cdc.collections
+    only = None if refs is None else _any_key(refs)
+    with explained(settings.qdrant):
+        families = list(dict.fromkeys(family_of(name) for name in captured))
+        chunks = Counter(
+            (_ref(record), int((record.payload or {}).get("version") or 0))
+            for family in families
+            for record in _scroll(qdrant, vector_name(family), ["type", "key", "version"], only)
+        )
+        manifests = {
+            _ref(record): record.payload or {}
+            for family in families
+            for record in _scroll(qdrant, cleaned_name(family), _MANIFEST_FIELDS, only)
+        }
+    held = _join(manifests, chunks, captured)
+    return held if refs is None else {ref: held[ref] for ref in refs if ref in held}
+
+
+_MANIFEST_FIELDS = ["type", "key", "version", "source_hash", "chunk_count", "deleted"]
+
+
+def _join(
+    manifests: Mapping[Ref, Mapping[str, Any]],
+    chunks: Mapping[tuple[Ref, int], int],
+    collections: Iterable[str],
+) -> dict[Ref, Held]:
+    counts: dict[Ref, dict[int, int]] = {}
+    for (ref, version), number in chunks.items():
+        counts.setdefault(ref, {})[version] = number
+    living = {ref: payload for ref, payload in manifests.items() if not payload.get("deleted")}
+    return {
+        ref: Held(
+            source_hash=living.get(ref, {}).get("source_hash"),
+            version=int(living.get(ref, {}).get("version") or 0),
+            chunk_count=int(living.get(ref, {}).get("chunk_count") or 0),
+            chunks_by_version=counts.get(ref, {}),
+        )
+        for ref in [*living, *(other for other in counts if other not in living)]
+        if ref[0] in collections
+    }
+
+
+def _scroll(
+    qdrant: QdrantClient, collection: str, fields: list[str], only: models.Filter | None
+) -> Iterator[models.Record]:
+    if not qdrant.collection_exists(collection):
+        return
+    offset: Any = None
+    while True:
+        records, offset = qdrant.scroll(
+            collection,
+            scroll_filter=only,
+            limit=_PAGE,
+            offset=offset,
+            with_payload=fields,
+            with_vectors=False,
+        )
+        yield from records
+        if offset is None:
+            return
+
+
+def _any_key(refs: Collection[Ref]) -> models.Filter:
+    keys = sorted({key for _, key in refs})
+    return models.Filter(must=[models.FieldCondition(key="key", match=models.MatchAny(any=keys))])
+
+
+def _keys(refs: Collection[Ref], collection: str) -> list[str]:
+    return [key for name, key in refs if name == collection]
+
+
+def _ref(record: models.Record) -> Ref:
+    payload = record.payload or {}
+    return str(payload.get("type")), str(payload.get("key"))
+
+
+def _named(ref: Ref) -> dict[str, str]:
+    collection, key = ref
+    try:
+        name = entry_id(identifier_of(key))
+    except ValueError:
+        name = key
+    return {"type": collection, "key": key, "entry_id": name}

@@ -1,0 +1,137 @@
+"""`twin status`: where documents are, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from pymongo.errors import PyMongoError
+from qdrant_client import models
+
+from console.output import fail, print_json, print_table
+from core.config import Settings
+from core.errors import ServiceUnavailable
+from core.mongo import connect, explain
+from core.mq.connection import open_blocking
+from core.mq.topology import Topology, queue_depth, queue_exists
+from core.qdrant.client import client_of, explained
+from core.qdrant.schema import FAMILIES, NOT_DELETED, cleaned_name, vector_name
+from data_cdc.state import STATUS, is_fresh
+
+UNREACHABLE = 3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One service's part of the report, and whether it answered."""
+
+    values: dict[str, Any]
+    error: str | None = None
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> int:
+    """Show documents and points per collection, queue depths, and how far CDC lags.
+
+    Exit status 3 when a service cannot be reached; the others are shown all the same.
+    """
+    probes = {
+        "mongodb": _probe(lambda: _mongo(settings)),
+        "rabbitmq": _probe(lambda: _rabbitmq(settings)),
+        "qdrant": _probe(lambda: _qdrant(settings)),
+    }
+    if as_json:
+        print_json({name: {**probe.values, "error": probe.error} for name, probe in probes.items()})
+    else:
+        _show(probes)
+    errors = [probe.error for probe in probes.values() if probe.error]
+    for error in errors:
+        fail(error)
+    return UNREACHABLE if errors else 0
+
+
+def _probe(read: Callable[[], dict[str, Any]]) -> Probe:
+    try:
+        return Probe(read())
+    except ServiceUnavailable as error:
+        return Probe({}, str(error))
+
+
+def _mongo(settings: Settings) -> dict[str, Any]:
+    client = connect(settings.mongo, app="twin-status")
+    try:
+        database = client[settings.mongo.database]
+        counts = {
+            name: database[name].count_documents({})
+            for name in ("users", *settings.cdc.collections)
+        }
+        beat = client[settings.mongo.state_database][STATUS].find_one()
+        return {"documents": counts, "cdc": _cdc(beat)}
+    except PyMongoError as error:
+        raise explain(error, settings.mongo) from error
+    finally:
+        client.close()
+
+
+def _cdc(beat: dict[str, Any] | None) -> dict[str, Any]:
+    told = beat or {}
+    return {
+        "running": is_fresh(beat, datetime.now(UTC)),
+        "state": told.get("state"),
+        "lag_s": told.get("lag_s"),
+        "in_flight": told.get("in_flight"),
+    }
+
+
+def _rabbitmq(settings: Settings) -> dict[str, Any]:
+    topology = Topology(settings.mongo.database, settings.cdc.collections, settings.rabbitmq.queue)
+    connection = open_blocking(settings.rabbitmq, "twin-status")
+    try:
+        depths = {
+            queue: queue_depth(connection.channel(), queue)
+            for queue in (topology.queue, topology.dead_queue)
+            if queue_exists(connection, queue)
+        }
+    finally:
+        connection.close()
+    return {"queues": depths}
+
+
+def _qdrant(settings: Settings) -> dict[str, Any]:
+    client = client_of(settings.qdrant)
+    try:
+        living = models.Filter(must=[NOT_DELETED])
+        with explained(settings.qdrant):
+            points = {
+                name: client.count(name, count_filter=living).count
+                for family in FAMILIES
+                for name in (cleaned_name(family), vector_name(family))
+                if client.collection_exists(name)
+            }
+    finally:
+        client.close()
+    return {"points": points}
+
+
+def _show(probes: dict[str, Probe]) -> None:
+    mongodb, rabbitmq, qdrant = probes["mongodb"], probes["rabbitmq"], probes["qdrant"]
+    rows = [
+        *(("MongoDB", name, count) for name, count in mongodb.values.get("documents", {}).items()),
+        *(("RabbitMQ", name, depth) for name, depth in rabbitmq.values.get("queues", {}).items()),
+        *(("Qdrant", name, count) for name, count in qdrant.values.get("points", {}).items()),
+    ]
+    print_table("What is where", ("service", "collection or queue", "count"), rows)
+    cdc = mongodb.values.get("cdc")
+    if cdc is not None:
+        print_table(
+            "\nChange data capture", ("running", "state", "lag in seconds"), [_cdc_row(cdc)]
+        )
+
+
+def _cdc_row(cdc: dict[str, Any]) -> tuple[object, ...]:
+    return ("yes" if cdc["running"] else "no", cdc["state"], cdc["lag_s"])
