@@ -120,6 +120,11 @@ class Publisher:
         with self._state:
             return self._blocked
 
+    def check(self) -> None:
+        """Raise PublishInterrupted once anything went wrong; an idle caller learns it here."""
+        with self._state:
+            self._raise_failure()
+
     def send(self, message: Message, timeout_s: float) -> bool:
         """Take `message` for sending; False when the window stays full for `timeout_s`.
 
