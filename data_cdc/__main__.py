@@ -1,0 +1,81 @@
+"""Change data capture as a process: `python -m data_cdc`.
+
+Captures `CDC_COLLECTIONS` of `MONGO_DATABASE_NAME` and publishes each change to
+RabbitMQ. Waits for either side to come up, and for either to come back. SIGTERM
+or SIGINT ends it once what was read is confirmed, within 8 seconds.
+
+`python -m data_cdc --check` asks a running one how it does (for health checks):
+status 0 when its heartbeat in `<MONGO_DATABASE_NAME>_state.cdc_status` is fresher
+than 15 seconds, which it is only while both sides can be reached.
+
+Exit status: 0 stopped when told, or healthy; 1 unexpected, or not healthy; 2 a bad
+setting; 3 MongoDB cannot be reached (`--check` only); 5 changes were missed, and
+`CDC_SNAPSHOT_MODE` forbids to read the collections again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+
+from pymongo.errors import PyMongoError
+
+from core.config import MongoConfig, Settings, load_settings
+from core.errors import TwinError
+from core.logging import configure_logging, get_logger
+from core.mongo import connect, explain
+from data_cdc.service import serve
+from data_cdc.state import StateStore, is_fresh
+
+_CHECK_TIMEOUT_S = 3.0
+
+log = get_logger()
+
+
+def main() -> int:
+    """Parse, configure, run."""
+    parser = argparse.ArgumentParser(prog="python -m data_cdc", description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="ask a running service how it does")
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings()
+        return check(settings.mongo) if arguments.check else run(settings)
+    except TwinError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+
+
+def run(settings: Settings) -> int:
+    """The service, until a signal ends it."""
+    configure_logging("data_cdc", settings.log)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        serve(settings.mongo, settings.rabbitmq, settings.cdc, stop)
+    except TwinError as error:
+        # The sentence says what to do; a trace would bury it.
+        log.error("cdc.failed", reason=str(error), exit_status=error.exit_status)  # noqa: TRY400
+        raise
+    return 0
+
+
+def check(config: MongoConfig) -> int:
+    """0 when the heartbeat is fresh."""
+    with connect(config, timeout_s=_CHECK_TIMEOUT_S, app="data_cdc-check") as client:
+        try:
+            status = StateStore(client[config.state_database]).status()
+        except PyMongoError as error:
+            raise explain(error, config) from error
+    if is_fresh(status, datetime.now(UTC)):
+        return 0
+    last = "there is no heartbeat" if status is None else f"the last heartbeat was {status['at']}"
+    print(f"data_cdc is not healthy: {last}.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

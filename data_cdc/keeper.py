@@ -1,0 +1,90 @@
+"""Keeps the position, the heartbeat and what was set aside, without ever ending the service.
+
+A state database that is away costs freshness, not correctness: an old position
+only means that more is sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from core.logging import get_logger
+from core.retry import Backoff
+from data_cdc.errors import Stopping
+from data_cdc.outbox import Entry
+from data_cdc.position import Position
+from data_cdc.state import Checkpoint, Heartbeat, StateStore
+
+_SAVE_EVERY_S = 0.25
+_BEAT_EVERY_S = 3.0
+_TIMEOUT_S = 3.0
+
+log = get_logger()
+
+
+class Keeper:
+    """Writes to the state database at a bounded pace. Use from one thread."""
+
+    def __init__(
+        self, store: StateStore, collections: tuple[str, ...], stop: threading.Event
+    ) -> None:
+        self._store = store
+        self._collections = collections
+        self._stop = stop
+        self._kept: Position | None = None
+        self._next_save = 0.0
+        self._next_beat = 0.0
+
+    def keep(self, position: Position | None, *, now: bool = False) -> None:
+        """Save the safe position, if it is new and the last save is a moment ago."""
+        if position is None or position == self._kept:
+            return
+        if not now and monotonic() < self._next_save:
+            return
+        checkpoint = Checkpoint(position, self._collections)
+        if self._write("checkpoint.not_saved", partial(self._store.save, checkpoint)):
+            self._kept = position
+        self._next_save = monotonic() + _SAVE_EVERY_S
+
+    def beat_due(self) -> bool:
+        """Whether it is time for the next heartbeat."""
+        return monotonic() >= self._next_beat
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Say how we do."""
+        self._write("heartbeat.not_saved", partial(self._store.beat, heartbeat))
+        self._next_beat = monotonic() + _BEAT_EVERY_S
+
+    def park(self, entry: Entry, reason: str) -> None:
+        """Set `entry` aside; returns once that is kept. Raises Stopping when told to stop."""
+        backoff = Backoff()
+        while not self._write("parking.not_saved", partial(self._store.park, entry, reason)):
+            if self._stop.wait(backoff.next_delay()):
+                raise Stopping
+        log.error(
+            "event.parked",
+            reason=reason,
+            event_id=entry.message.message_id,
+            collection=entry.collection,
+            key=entry.key,
+            bytes=entry.size,
+        )
+
+    def forget(self) -> None:
+        """The position was given up: whatever comes next is new."""
+        self._kept = None
+
+    def _write(self, failure: str, write: Callable[[], None]) -> bool:
+        try:
+            with pymongo.timeout(_TIMEOUT_S):
+                write()
+        except PyMongoError as error:
+            log.warning(failure, waiting_for="MongoDB", reason=str(error)[:200])
+            return False
+        return True

@@ -1,0 +1,164 @@
+"""The way out of the service: events in, confirmed messages and a kept position behind."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic, time
+
+from core.config import RabbitConfig
+from core.documents import entry_id, identifier_of
+from core.events import ChangeEvent, Event, Message, Purge, encode
+from core.events.encode import CONTROL, MessageFormat
+from core.logging import LineBudget, get_logger
+from core.mq.topology import Topology
+from data_cdc.errors import Stopping
+from data_cdc.keeper import Keeper
+from data_cdc.outbox import Entry, Outbox
+from data_cdc.position import Position
+from data_cdc.relay import Relay
+from data_cdc.state import Heartbeat
+
+_FULL_WAIT_S = 0.2
+_IDLE_SAVE_EVERY_S = 10.0
+_DRAIN_S = 8.0
+# The course's phrases: its followers search the log for them.
+_DETECTED = "Change detected and serialized for a data sample of type {}."
+_PUBLISHED = "Data of type '{}' published to RabbitMQ."
+
+log = get_logger()
+
+
+class Outlet:
+    """Takes events in order. Every call may raise Stopping, GapFound or TerminalError."""
+
+    def __init__(
+        self,
+        config: RabbitConfig,
+        topology: Topology,
+        message_format: MessageFormat,
+        keeper: Keeper,
+        stop: threading.Event,
+    ) -> None:
+        self.phase = "starting"
+        self._format = message_format
+        self._keeper = keeper
+        self._stop = stop
+        self._outbox = Outbox()
+        self._relay = Relay(config, topology, self._outbox, keeper.park, stop)
+        self._detected = LineBudget("Changes detected and serialized.")
+        self._published = LineBudget("Data published to RabbitMQ.")
+        self._count = 0
+        self._next_idle_save = 0.0
+
+    def begin(self, *, resumes: bool) -> None:
+        """A new course of events. `resumes` tells that the queue holds what came before."""
+        self._relay.close()
+        self._outbox.clear()
+        self._keeper.forget()
+        self._relay.expects_mark = resumes
+
+    def put(self, event: Event, position: Position | None) -> None:
+        """Hand over `event`; returns when there is room for the next.
+
+        `position` is safe once the event is confirmed; None while more belongs to it.
+        """
+        try:
+            message = encode(event, self._format)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            self._give_up(event, position, error)
+            return
+        entry = Entry(message, *_subject(event), position)
+        if entry.key and self._detected.take(entry.collection):
+            _say(_DETECTED, entry)
+        self._outbox.append(entry)
+        self.tick()
+        while self._outbox.full:
+            self.tick(_FULL_WAIT_S)
+
+    def advance(self, position: Position) -> None:
+        """Nothing needs telling up to `position`."""
+        self._outbox.advance(position)
+        self.tick()
+
+    def rest(self, position: Position) -> None:
+        """All up to `position` was handed over, and nothing else is there.
+
+        An idle position must not age, or the oplog would outrun it.
+        """
+        self.tick()
+        if not len(self._outbox) and monotonic() >= self._next_idle_save:
+            self._next_idle_save = monotonic() + _IDLE_SAVE_EVERY_S
+            self._outbox.advance(position)
+
+    def tick(self, wait_s: float = 0.0) -> None:
+        """Move what can be moved, wait up to `wait_s` for a confirm, keep what is due."""
+        if self._stop.is_set():
+            raise Stopping
+        self._move(wait_s)
+
+    def drain(self) -> None:
+        """Wait, within bounds, until all is confirmed; keep the position; end the connection."""
+        deadline = monotonic() + _DRAIN_S
+        while len(self._outbox) and monotonic() < deadline and self._relay.connected:
+            self._move(_FULL_WAIT_S)
+        self._keeper.keep(self._outbox.safe, now=True)
+        self._relay.close()
+        log.info("cdc.stopped", published=self._count, unconfirmed=len(self._outbox))
+
+    def close(self) -> None:
+        """End the connection. Idempotent."""
+        self._relay.close()
+
+    def _move(self, wait_s: float) -> None:
+        for entry in self._relay.pump(wait_s):
+            self._count += 1
+            if not entry.key:
+                _say("control.published", entry)
+            elif self._published.take(entry.collection):
+                _say(_PUBLISHED, entry)
+        self._detected.roll()
+        self._published.roll()
+        self._keeper.keep(self._outbox.safe)
+        if self._relay.connected and self._keeper.beat_due():
+            self._keeper.beat(self._heartbeat())
+
+    def _heartbeat(self) -> Heartbeat:
+        oldest = self._outbox.oldest()
+        return Heartbeat(
+            state=self.phase,
+            position=self._outbox.safe,
+            lag_s=0.0 if oldest is None else max(0.0, time() - oldest.message.timestamp),
+            in_flight=len(self._outbox),
+            published=self._count,
+        )
+
+    def _give_up(self, event: Event, position: Position | None, error: Exception) -> None:
+        collection, key = _subject(event)
+        stub = Message(
+            routing_key="", body=b"", message_id=event.message_id, type="", timestamp=0, headers={}
+        )
+        entry = Entry(stub, collection, key, position)
+        self._keeper.park(entry, f"unencodable: {type(error).__name__}")
+        if position is not None:
+            self.advance(position)
+
+
+def _subject(event: Event) -> tuple[str, str]:
+    """The collection and key that an event is about, as far as it is about one."""
+    match event:
+        case ChangeEvent():
+            return event.collection, event.key
+        case Purge(collection=str(collection)):
+            return collection, ""
+        case _:
+            return CONTROL, ""
+
+
+def _say(phrase: str, entry: Entry) -> None:
+    log.info(
+        phrase.format(entry.collection),
+        event_id=entry.message.message_id,
+        collection=entry.collection,
+        entry_id=entry_id(identifier_of(entry.key)) if entry.key else None,
+        op=entry.message.type,
+    )

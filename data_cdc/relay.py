@@ -1,0 +1,161 @@
+"""From the outbox to the broker: connects, sends, collects confirms, and after a
+break sends again, in order, all that was not confirmed (go-back-N).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from pika.exceptions import AMQPError
+
+from core.config import RabbitConfig
+from core.errors import TransientError, TwinError
+from core.logging import get_logger
+from core.mq.connection import explain, open_blocking
+from core.mq.publisher import Publisher, PublishInterrupted
+from core.mq.topology import Topology, declare
+from core.retry import Backoff
+from data_cdc.errors import GapFound
+from data_cdc.mark import bind_mark, has_mark
+from data_cdc.outbox import MAX_MESSAGES, Entry, Outbox
+
+_NAME = "llm-twin-data-cdc"
+
+log = get_logger()
+
+# Keeps an entry that the broker will never take; returns once it is kept.
+Park = Callable[[Entry, str], None]
+
+
+class Relay:
+    """Moves what `outbox` holds. Use from one thread.
+
+    A broker that is away is waited for, with a warning each try. `expects_mark`
+    tells whether the queue must be the one that an earlier run filled.
+    """
+
+    def __init__(
+        self,
+        config: RabbitConfig,
+        topology: Topology,
+        outbox: Outbox,
+        park: Park,
+        stop: threading.Event,
+    ) -> None:
+        self.expects_mark = False
+        self._config = config
+        self._topology = topology
+        self._outbox = outbox
+        self._park = park
+        self._stop = stop
+        self._publisher: Publisher | None = None
+        self._collected = 0
+        self._backoff = Backoff(longest=5.0)
+        self._not_before = 0.0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._publisher is not None
+
+    def pump(self, wait_s: float = 0.0) -> list[Entry]:
+        """Send what waits, and return what was confirmed since the last call.
+
+        Waits up to `wait_s` for something to do, and longer only while it
+        connects. Raises GapFound when the queue is not the one that was filled,
+        and TerminalError.
+        """
+        publisher = self._publisher or self._connect(wait_s)
+        if publisher is None:
+            return []
+        try:
+            self._send(publisher, wait_s)
+        except PublishInterrupted as error:
+            return self._break_off(publisher, error)
+        return self._collect(publisher)
+
+    def close(self) -> None:
+        """End the connection. What is unconfirmed waits again. Idempotent."""
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.close()
+        self._collected = 0
+        self._outbox.rewind()
+
+    def _send(self, publisher: Publisher, wait_s: float) -> None:
+        publisher.check()
+        for entry in self._outbox.to_send():
+            if not publisher.send(entry.message, wait_s):
+                return
+        if wait_s and len(self._outbox):
+            publisher.wait_confirmed(self._collected + 1, wait_s)
+
+    def _collect(self, publisher: Publisher) -> list[Entry]:
+        fresh = publisher.confirmed - self._collected
+        if not fresh:
+            return []
+        self._collected += fresh
+        self._backoff.reset()
+        return self._outbox.confirm(fresh)
+
+    def _break_off(self, publisher: Publisher, error: PublishInterrupted) -> list[Entry]:
+        confirmed = self._collect(publisher)
+        self.close()
+        if error.size_limit is not None:
+            for entry in self._outbox.larger_than(error.size_limit):
+                self._park(entry, "too_large")
+                self._outbox.remove(entry)
+        self._postpone(error)
+        return confirmed
+
+    def _connect(self, wait_s: float) -> Publisher | None:
+        early = self._not_before - monotonic()
+        if early > 0:
+            self._stop.wait(min(early, wait_s))
+            return None
+        try:
+            self._prepare()
+            publisher = Publisher(self._config, window=MAX_MESSAGES, name=_NAME).__enter__()
+        except GapFound:
+            raise
+        except TransientError as error:
+            self._postpone(error)
+            return None
+        log.info("broker.connected", address=self._config.address, queue=self._topology.queue)
+        self._publisher = publisher
+        return publisher
+
+    def _prepare(self) -> None:
+        connection = open_blocking(self._config, f"{_NAME}-topology")
+        try:
+            declare(connection, self._topology)
+            if not self.expects_mark:
+                bind_mark(connection, self._topology)
+                self.expects_mark = True
+            elif not has_mark(connection, self._topology):
+                raise GapFound(f"queue {self._topology.queue!r} is gone, or was made anew")
+        except (AMQPError, OSError) as error:
+            raise explain(error, self._config) from error
+        finally:
+            _close(connection)
+
+    def _postpone(self, error: TwinError) -> None:
+        delay = self._backoff.next_delay()
+        self._not_before = monotonic() + delay
+        log.warning(
+            "broker.unavailable",
+            waiting_for="RabbitMQ",
+            reason=str(error),
+            unconfirmed=len(self._outbox),
+            retry_in_s=round(delay, 1),
+        )
+
+
+def _close(connection: object) -> None:
+    """Close a blocking connection that may be gone already."""
+    try:
+        connection.close()  # type: ignore[attr-defined]
+    except (AMQPError, OSError) as error:
+        log.debug("broker.close_failed", reason=type(error).__name__)
