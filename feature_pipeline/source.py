@@ -17,6 +17,7 @@ from threading import Event as StopSignal
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from core.mq.consumer import Consumer, Delivery
+from feature_pipeline.health import Pulse
 
 MAX_BATCH = 64
 _WAIT_S = 0.05
@@ -27,9 +28,10 @@ _SUSPECT_AFTER = 2
 class QueuePartition(StatefulSourcePartition[Delivery, None]):
     """One queue. Ends, with all acknowledged, once `stop` is set."""
 
-    def __init__(self, consumer: Consumer, stop: StopSignal) -> None:
+    def __init__(self, consumer: Consumer, stop: StopSignal, pulse: Pulse) -> None:
         self._consumer = consumer
         self._stop = stop
+        self._pulse = pulse
         self._emitted: Delivery | None = None
         self._written: Delivery | None = None
 
@@ -39,8 +41,10 @@ class QueuePartition(StatefulSourcePartition[Delivery, None]):
             self._consumer.acknowledge(self._written)
             self._written = self._emitted = None
         if self._stop.is_set() and self._emitted is None:
-            self._consumer.close()
+            self.close()
             raise StopIteration
+        if self._consumer.connected:
+            self._pulse.beat()
         batch = self._consumer.fetch(MAX_BATCH, _WAIT_S, suspect_after=_SUSPECT_AFTER)
         if batch:
             self._emitted = batch[-1]
@@ -56,6 +60,7 @@ class QueuePartition(StatefulSourcePartition[Delivery, None]):
 
     def close(self) -> None:
         """End the connection. What is not acknowledged comes again."""
+        self._pulse.stop()
         self._consumer.close()
 
 
@@ -73,4 +78,4 @@ class QueueSource(FixedPartitionedSource[Delivery, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> QueuePartition:  # noqa: ARG002
         """Start consuming. There is no state to resume: the broker keeps what is not written."""
-        return QueuePartition(self._consume(), self._stop)
+        return QueuePartition(self._consume(), self._stop, Pulse(self._queue))

@@ -81,6 +81,12 @@ class Consumer:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there and knows us as a consumer of the queue."""
+        with self._state:
+            return self._connection is not None
+
     def fetch(self, limit: int, timeout_s: float, *, suspect_after: int) -> list[Delivery]:
         """At most `limit` deliveries in the order of the queue; waits up to `timeout_s` for one.
 
