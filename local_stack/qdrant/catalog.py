@@ -203,10 +203,10 @@ class Catalog:
         self.state = state
 
     def _load(self) -> State:
-        if not self._file.exists():
-            self._shards.mkdir(exist_ok=True)
-            return State()
-        stored = from_json(self._file.read_bytes())
+        self._shards.mkdir(exist_ok=True)
+        stored: dict[str, Any] = {"collections": {}, "aliases": {}}
+        if self._file.exists():
+            stored = from_json(self._file.read_bytes())
         state = State(aliases=stored["aliases"])
         for name, facts in stored["collections"].items():
             state = state.with_collection(self._open(name, facts))

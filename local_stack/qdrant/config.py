@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from local_stack.qdrant.errors import BadRequest, NotServed
+from local_stack.qdrant.errors import NotServed
 from local_stack.qdrant.fields import Fields
 
 # These place data, tune speed or describe a cluster of one; no answer depends on them.
-_TUNING = (
-    "hnsw_config",
-    "wal_config",
-    "optimizers_config",
-    "on_disk_payload",
-    "payload",
-    "id_tracker",
-)
+_TUNING = ("hnsw_config", "wal_config", "optimizers_config", "payload", "id_tracker")
 _SINGLE = ("shard_number", "replication_factor", "write_consistency_factor")
 
 _HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000, "max_indexing_threads": 0}
@@ -83,15 +76,13 @@ def _refuse_cluster(fields: Fields) -> None:
 
 
 def _tuning(fields: Fields) -> dict[str, Any]:
-    found = fields.harmless(_TUNING)
-    optimizers = found.get("optimizers_config", {})
-    if not isinstance(optimizers, dict):
-        raise BadRequest("`optimizers_config` must be an object")
-    if optimizers.get("prevent_unoptimized"):
-        raise NotServed("`prevent_unoptimized`, which hides points until they are indexed")
-    return {
-        name: {k: v for k, v in value.items() if v is not None}
-        if isinstance(value, dict)
-        else value
-        for name, value in found.items()
+    found: dict[str, Any] = {
+        name: {key: value for key, value in fields.need(name, dict).items() if value is not None}
+        for name in _TUNING
+        if name in fields
     }
+    if found.get("optimizers_config", {}).get("prevent_unoptimized"):
+        raise NotServed("`prevent_unoptimized`, which hides points until they are indexed")
+    if "on_disk_payload" in fields:
+        found["on_disk_payload"] = fields.need("on_disk_payload", bool)
+    return found

@@ -121,13 +121,13 @@ def describe(collection: Collection, config: dict[str, Any]) -> dict[str, Any]:
         "segments_count": info.segments_count,
         "config": config,
         "payload_schema": {
-            name: _index(index.points, collection.indexes.get(name, ""))
+            name: _index(index, collection.indexes.get(name))
             for name, index in sorted(info.payload_schema.items())
         },
     }
 
 
-def _index(points: int, schema: Any) -> dict[str, Any]:
-    if isinstance(schema, str):
-        return {"data_type": schema, "points": points}
-    return {"data_type": schema["type"], "params": schema, "points": points}
+def _index(info: edge.PayloadIndexInfo, schema: Any) -> dict[str, Any]:
+    kind = str(info.data_type).rpartition(".")[2].lower()
+    options = {"params": schema} if isinstance(schema, dict) else {}
+    return {"data_type": kind, **options, "points": info.points}

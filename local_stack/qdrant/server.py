@@ -86,7 +86,7 @@ def build_app(catalog: Catalog) -> Starlette:
     return Starlette(routes=routes)
 
 
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _HEALTH = {
     "/healthz": "healthz check passed",
     "/livez": "healthz check passed",
