@@ -48,9 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
-        "--state", help="the stack's folder (default: LOCAL_STACK_STATE, else .local)"
+        "--state",
+        metavar="DIR",
+        help="the stack's folder (default: LOCAL_STACK_STATE, else .local)",
     )
-    parser = argparse.ArgumentParser(prog="python -m local_stack", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m local_stack",
+        description="The services of docker-compose.yml as plain processes, without Docker.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", parents=[shared], help="start what does not run"))
     down = commands.add_parser("down", parents=[shared], help="end what this stack started")
@@ -68,12 +73,14 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     groups = ", ".join(GROUPS)
     parser.add_argument("--only", metavar="A,B", help=f"these services; groups are {groups}")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--base-port", type=int, metavar="N", help="ports N, N+1, … N+9")
+    where.add_argument("--base-port", type=_base, metavar="N", help="ports N, N+1, … N+9")
     where.add_argument("--free-ports", action="store_true", help="any free ports")
     parser.add_argument(
         "--install-missing", action="store_true", help="as root, install Debian's rabbitmq-server"
     )
-    parser.add_argument("--oplog-mb", type=int, default=512, help="size of MongoDB's oplog")
+    parser.add_argument(
+        "--oplog-mb", type=int, default=512, metavar="N", help="MongoDB's oplog, at a first start"
+    )
     parser.set_defaults(run=_up)
 
 
@@ -101,11 +108,17 @@ def _up(given: argparse.Namespace) -> int:
 
 
 def _ports(given: argparse.Namespace, layout: Layout) -> Ports | None:
-    if given.base_port is not None:
-        return Ports.from_base(given.base_port)
     if given.free_ports and layout.memory() is None:
         return Ports.free()
-    return None
+    base: Ports | None = given.base_port
+    return base
+
+
+def _base(text: str) -> Ports:
+    try:
+        return Ports.from_base(int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 65526") from None
 
 
 def _options(oplog_mb: int = 512) -> Options:

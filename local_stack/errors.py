@@ -25,8 +25,8 @@ class PortTaken(StackError):
         self.holder = holder
         super().__init__(
             f"port {port} ({purpose} of {service}) is taken by {holder or 'another program'}. "
-            "End it, or start this stack on other ports: --base-port N or --free-ports "
-            "with a new --state folder."
+            "End that, or start a stack in a new folder on other ports: "
+            "up --state DIR --free-ports, or --base-port N."
         )
 
 

@@ -6,7 +6,8 @@ import http.client
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,22 +43,22 @@ class LogView:
     path: Path
     start: int = 0
 
-    def text(self) -> str:
-        """Everything since the start."""
-        try:
-            with self.path.open("rb") as handle:
-                handle.seek(self.start)
-                return handle.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
+    def lines(self) -> Iterator[str]:
+        """Each line since the start, without its end."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as handle:
+            handle.seek(self.start)
+            for line in handle:
+                yield line.decode(errors="replace").rstrip("\n")
 
-    def tail(self, lines: int = 12) -> str:
+    def tail(self, count: int = 12) -> str:
         """The last lines, indented for an error message."""
-        return "\n".join(f"    {line}" for line in self.text().splitlines()[-lines:])
+        return "\n".join(f"    {line}" for line in deque(self.lines(), maxlen=count))
 
     def has_event(self, event: str) -> bool:
-        """Whether a JSON line with this `event` was written."""
-        return any(_event(line) == event for line in self.text().splitlines() if event in line)
+        """Whether a JSON line with this `event` was written. Reads no further than that line."""
+        return any(_event(line) == event for line in self.lines() if event in line)
 
 
 def _event(line: str) -> object:
@@ -113,7 +114,8 @@ class Context:
 
 def bare_environment(home: Path) -> dict[str, str]:
     """An environment for other people's servers, which no setting of ours or theirs leaks into."""
-    kept = {name: os.environ[name] for name in ("PATH", "TZ", "TMPDIR") if name in os.environ}
+    names = ("PATH", "PYTHONPATH", "TZ", "TMPDIR")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **kept, "HOME": str(home)}
 
 
