@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import uvicorn
@@ -37,6 +38,9 @@ def _serve(settings: Settings) -> int:
                 timeout_graceful_shutdown=20,
             )
         )
+        # uvicorn raises the signal again when it has shut down; what follows it must still run.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         get_logger().info("crawlers listening", host=config.host, port=config.port)
         server.run()
     return 0 if server.started else 1

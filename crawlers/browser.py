@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _BINARIES = ("/usr/lib/chromium/chromium-headless-shell", "/usr/bin/chromium")
 _DRIVERS = ("/usr/bin/chromedriver", "/usr/lib/chromium/chromedriver")
 _PAGES_PER_BROWSER = 100
+_START_SECONDS = 20.0
 _PAGE_SECONDS = 30.0
 _SETTLE_SECONDS = 5.0
 _POLL_SECONDS = 0.15
@@ -218,10 +219,15 @@ def _driver_port(supervisor: subprocess.Popen[bytes]) -> int:
     """The port that the driver chose and printed."""
     if supervisor.stdout is None:
         raise FetchFailed("The browser's driver has no output.")
-    for line in supervisor.stdout:
-        found = _PORT.search(line)
-        if found:
-            return int(found[1])
+    impatience = threading.Timer(_START_SECONDS, _kill, [supervisor])
+    impatience.start()
+    try:
+        for line in supervisor.stdout:
+            found = _PORT.search(line)
+            if found:
+                return int(found[1])
+    finally:
+        impatience.cancel()
     raise FetchFailed("The browser's driver ended before it listened.")
 
 
@@ -233,8 +239,13 @@ def _stop(supervisor: subprocess.Popen[bytes]) -> None:
     try:
         supervisor.wait(timeout=5)
     except subprocess.TimeoutExpired:
-        os.killpg(supervisor.pid, signal.SIGKILL)
+        _kill(supervisor)
         supervisor.wait(timeout=5)
+
+
+def _kill(supervisor: subprocess.Popen[bytes]) -> None:
+    if supervisor.poll() is None:
+        os.killpg(supervisor.pid, signal.SIGKILL)
 
 
 def _connect(port: int, options: ChromeOptions) -> Remote:

@@ -40,7 +40,9 @@ class ConnectProxy:
         self, dialler: Dial = guarded_dial, host: str = "127.0.0.1", port: int = 0
     ) -> None:
         self._server = _Server((host, port), dialler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
 
     @property
     def port(self) -> int:

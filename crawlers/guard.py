@@ -19,6 +19,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _REFUSED = tuple(
     ip_network(text)
     for text in (
+        "192.0.0.0/24",  # protocol assignments, with a cloud's metadata service among them
         "192.88.99.0/24",  # 6to4 relays
         "64:ff9b:1::/48",  # NAT64 of a local network
         "fec0::/10",  # site-local, deprecated but routed in some places

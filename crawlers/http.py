@@ -122,7 +122,8 @@ def _crawled(crawl: Crawl, user: str, link: str) -> Answer:
         return Answer(code=400, body=str(error))
     except (ServiceUnavailable, ConfigurationError) as error:
         get_logger().warning("crawl not possible", error=str(error), link=link)
-        return Answer(code=503, body=str(error))
+        failed = CrawlResult(link=link, status=Status.FAILED, reason=str(error))
+        return Answer(code=503, body=str(error), results=(failed,))
     except TwinError as error:
         get_logger().exception("crawl not possible", link=link)
         return Answer(code=500, body=str(error))

@@ -44,7 +44,7 @@ def read(page: Page) -> Article:
         noise.decompose()
     keep_code(soup)
     text = re.sub(
-        r"^(- .*)\n\n(?=- )", r"\1\n", storable("\n\n".join(_paragraphs(body))), flags=re.M
+        r"^(- .*)\n\n(?=- )", r"\1\n", storable("\n\n".join(_paragraphs(body))), flags=re.MULTILINE
     )
     if not said.free and len(text) < 1500:
         raise PreviewOnly

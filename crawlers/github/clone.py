@@ -82,6 +82,8 @@ class Clone:
                     reader.stdin.write(f"{oid}\n".encode())
                     reader.stdin.flush()
                     words = reader.stdout.readline().split()
+                    if not words:
+                        raise FetchFailed("git stopped in the middle of the files.")
                     if len(words) != 3:
                         yield None
                         continue

@@ -79,13 +79,12 @@ class _Snapshot:
             wanted, self.clone.blobs(entry.oid for entry in wanted), strict=True
         ):
             text = files.read(entry.path, blob, self.limits.file_bytes)
-            if isinstance(text, str):
-                total += len(text)
-                if total <= self.limits.text_bytes:
-                    yield entry, text
-                    continue
-                text = Skipped.TOO_MANY
-            self.skipped[entry.path] = text
+            if isinstance(text, Skipped):
+                self.skipped[entry.path] = text
+            elif (total := total + len(text)) > self.limits.text_bytes:
+                self.skipped[entry.path] = Skipped.TOO_MANY
+            else:
+                yield entry, text
 
 
 class _Writer:
@@ -192,7 +191,8 @@ class _Writer:
             "author_full_name": self._user.name.full,
             "branch": snapshot.branch,
             "skipped": [
-                {"path": path, "reason": str(why)} for path, why in sorted(snapshot.skipped.items())
+                {"path": path, "reason": why.value}
+                for path, why in sorted(snapshot.skipped.items())
             ][:_LISTED],
         }
         stored = store.save(
@@ -224,7 +224,7 @@ class _Writer:
             return {}
         blob = next(snapshot.clone.blobs([entry.oid]))
         text = files.read(entry.path, blob, snapshot.limits.file_bytes)
-        return {entry.path: text} if isinstance(text, str) else {}
+        return {} if isinstance(text, Skipped) else {entry.path: text}
 
     def _file_id(self, path: str) -> str:
         return store.document_id(self._target.identity, path)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from pathlib import PurePosixPath
 
 
-class Skipped(StrEnum):
+class Skipped(Enum):
     """Why an entry is listed but not stored."""
 
     SYMLINK = "symbolic link"

@@ -101,15 +101,24 @@ def sample_site(
     state.mkdir(parents=True, exist_ok=True)
     repositories = Repositories(copy / "github.com", state / "repositories")
     hosts = sorted(folder.name for folder in copy.iterdir() if folder.is_dir())
-    authority = trustme.CA(organization_name="Sample site, for tests only")
     ca_file = state / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
-    certificate = authority.issue_cert(*hosts, *_WILDCARDS)
+    certificate = _authority(ca_file, state / "ca.key").issue_cert(*hosts, *_WILDCARDS)
     with (
         TlsServer(certificate, copy, repositories.folder) as server,
         ConnectProxy(_only(set(hosts), server.port), host, proxy_port) as proxy,
     ):
         yield SampleSite(proxy.url, ca_file, copy, repositories)
+
+
+def _authority(certificate: Path, key: Path) -> trustme.CA:
+    """The authority of this state folder: a restart keeps it, so that crawlers still trust it."""
+    if certificate.is_file() and key.is_file():
+        return trustme.CA.from_pem(certificate.read_bytes(), key.read_bytes())
+    authority = trustme.CA(organization_name="Sample site, for tests only")
+    key.touch(mode=0o600)
+    authority.private_key_pem.write_to_path(str(key))
+    authority.cert_pem.write_to_path(str(certificate))
+    return authority
 
 
 def _only(hosts: set[str], port: int) -> _Dialler:
