@@ -17,6 +17,7 @@ from uuid import UUID
 from bson import Binary, ObjectId, json_util
 from bson.binary import UUID_SUBTYPE
 from bson.codec_options import DatetimeConversion
+from bson.errors import BSONError
 
 # What a content dict holds beside text worth finding.
 _METADATA_FIELDS = frozenset({"language", "lang"})
@@ -60,6 +61,19 @@ class SourceDocument:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+# What bson raises for text that is JSON, or not even that, but no extended JSON.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    BSONError,
+    ArithmeticError,
+)
+
+
 def document_key(identifier: Any) -> str:
     """The identity of a document: canonical extended JSON of its `_id`, without spaces.
 
@@ -75,18 +89,18 @@ def document_key(identifier: Any) -> str:
 
 def identifier_of(key: str) -> Any:
     """The `_id` that `document_key` wrote. Raises ValueError for text that is no such key."""
-    try:
-        return parse_extended(key)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"no extended JSON: {key[:200]!r}") from error
+    return parse_extended(key)
 
 
 def parse_extended(text: str) -> Any:
     """Extended JSON of any mode as BSON types; dates beyond Python's range are carried.
 
-    Raises ValueError, TypeError or KeyError for what is none.
+    Raises ValueError for what is none.
     """
-    return json_util.loads(text, json_options=_READING)
+    try:
+        return json_util.loads(text, json_options=_READING)
+    except _UNREADABLE as error:
+        raise ValueError(f"no extended JSON: {text[:200]!r} ({error})") from error
 
 
 def entry_id(identifier: Any) -> str:

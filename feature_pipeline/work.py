@@ -43,6 +43,8 @@ def read(delivery: Delivery) -> Incoming:
             )
     except PoisonError as error:
         return Incoming(delivery, None, error)
+    except Exception as error:  # noqa: BLE001 - whatever a message does to us, the next must flow
+        return Incoming(delivery, None, MalformedEvent(repr(error), reason="unreadable"))
     return Incoming(delivery, event)
 
 

@@ -238,7 +238,7 @@ def _state(value: Any) -> Mapping[str, Any] | None:
         return None
     try:
         parsed = parse_extended(value) if isinstance(value, str) else _extended(value)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedEvent(f"a document is no extended JSON: {error}") from None
     if not isinstance(parsed, Mapping):
         raise MalformedEvent("a document is no object")
@@ -248,7 +248,7 @@ def _state(value: Any) -> Mapping[str, Any] | None:
 def _extended(value: Any) -> Any:
     try:
         return parse_extended(json.dumps(value))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedEvent(f"a document is no extended JSON: {error}") from None
 
 
