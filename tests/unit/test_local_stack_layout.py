@@ -15,6 +15,7 @@ from core.config import load_settings
 from core.errors import MissingDependency
 from local_stack import debian, layout, mongo, rabbitmq
 from local_stack.errors import PortsFixed, PortTaken, UnknownService
+from local_stack.install import install_missing
 from local_stack.layout import Layout
 from local_stack.logs import print_logs
 from local_stack.ports import Ports, can_bind, holder, require_free
@@ -174,6 +175,26 @@ def test_a_named_mongod_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONGOD_BINARY", "/nowhere/mongod")
     with pytest.raises(MissingDependency, match="MONGOD_BINARY=/nowhere/mongod"):
         mongo.mongod_binary()
+
+
+def test_a_mongod_without_its_libraries_is_no_mongod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mongod that the loader refuses is reported with the library and the package it is in."""
+    binary = tmp_path / "mongod"
+    said = "mongod: error while loading shared libraries: libcurl.so.4: cannot open"
+    binary.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 127\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("MONGOD_BINARY", str(binary))
+    with pytest.raises(MissingDependency, match=r"libcurl\.so\.4.*apt-get install libcurl4"):
+        mongo.mongod_binary()
+
+
+def test_nothing_is_installed_where_nothing_is_missing() -> None:
+    """Services that need no program of the system cause no call of a package manager."""
+    said: list[str] = []
+    install_missing(["qdrant", "data_cdc"], said.append)
+    assert said == []
 
 
 def test_packages_do_not_start_services(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from local_stack import process
 from local_stack.layout import Layout, Record
+from local_stack.ports import can_bind
 from local_stack.stack import LocalStack
 
 if TYPE_CHECKING:
@@ -60,6 +61,20 @@ def test_a_child_that_ended_is_not_alive(tmp_path: Path) -> None:
     """A process that ended counts as gone at once, although its parent never waited for it."""
     identity = _spawn(tmp_path, "true")
     assert process.wait_gone(identity, timeout=5)
+
+
+def test_a_killed_process_has_let_go_of_its_ports(tmp_path: Path) -> None:
+    """Killing returns only when every thread has ended, so that ports and locks are free."""
+    program = (
+        "import socket, threading, time; s = socket.create_server(('127.0.0.1', 0))\n"
+        "for _ in range(200): threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "print(s.getsockname()[1], flush=True)"
+    )
+    identity = _spawn(tmp_path, sys.executable, "-c", program)
+    while not (said := (tmp_path / "log").read_text()).endswith("\n"):
+        time.sleep(0.02)
+    process.kill(identity)
+    assert can_bind(int(said))
 
 
 def test_killing_reaches_what_a_dead_leader_left(tmp_path: Path) -> None:
