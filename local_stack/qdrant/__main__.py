@@ -23,9 +23,10 @@ from local_stack.qdrant.server import build_app
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TIDY_EVERY_S = 5.0
+_TIDY_EVERY_S = 0.5
+_FLUSH_EVERY_S = 5.0
 _IDLE_S = 5.0
-_OPTIMIZE_AT_LEAST_EVERY_S = 300.0
+_OPTIMIZE_EVERY_S = 300.0
 _STOP_WITHIN_S = 5
 
 log = get_logger()
@@ -93,7 +94,11 @@ def _tidy(catalog: Catalog, stopping: threading.Event) -> None:
     while not stopping.wait(_TIDY_EVERY_S):
         for collection in catalog.state.collections.values():
             try:
-                collection.shard.tidy(idle_s=_IDLE_S, at_most_every_s=_OPTIMIZE_AT_LEAST_EVERY_S)
+                collection.shard.tidy(
+                    flush_every_s=_FLUSH_EVERY_S,
+                    idle_s=_IDLE_S,
+                    optimize_every_s=_OPTIMIZE_EVERY_S,
+                )
             except ApiError as error:
                 # Deleted meanwhile, or a full disk: writes will say so themselves.
                 log.warning("tidy_failed", collection=collection.name, error=str(error))

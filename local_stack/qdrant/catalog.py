@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import qdrant_edge as edge
 from pydantic_core import from_json, to_json
 
 from core.errors import TerminalError
@@ -141,7 +140,7 @@ class Catalog:
         with self._lock:
             self._refuse_taken(name)
             directory = uuid.uuid4().hex
-            shard = Shard.create(self._shards / directory, schema.engine_config())
+            shard = Shard.create(self._shards / directory, schema)
             self._store(
                 self.state.with_collection(Collection(name, directory, config, shard, schema))
             )
@@ -160,7 +159,7 @@ class Catalog:
             if collection is None:
                 return False
             self._store(self.state.without(name))
-            collection.shard.close()
+            collection.shard.discard()
             shutil.rmtree(self._shards / collection.directory, ignore_errors=True)
             return True
 
@@ -173,7 +172,7 @@ class Catalog:
         """Index a payload field, with the points that are there already."""
         with self._lock:
             old = self.find(name)
-            _index(old.shard, field_name, schema)
+            old.shard.create_index(field_name, index_params(schema))
             changed = replace(old, indexes={**old.indexes, field_name: schema})
             self._store(self.state.with_collection(changed))
 
@@ -181,8 +180,7 @@ class Catalog:
         """Drop the index of a payload field; the field stays."""
         with self._lock:
             old = self.find(name)
-            drop = edge.UpdateOperation.delete_field_index(field_name)
-            old.shard.apply([lambda _shard: drop])
+            old.shard.delete_index(field_name)
             left = {key: value for key, value in old.indexes.items() if key != field_name}
             self._store(self.state.with_collection(replace(old, indexes=left)))
 
@@ -215,11 +213,13 @@ class Catalog:
 
     def _open(self, name: str, facts: dict[str, Any]) -> Collection:
         config, indexes = facts["config"], facts["indexes"]
-        shard = Shard.load(self._shards / facts["directory"])
-        missing = set(indexes) - set(shard.info().payload_schema)
-        for field_name in sorted(missing):
-            _index(shard, field_name, indexes[field_name])
         schema = parse_schema(config["vectors"], config["sparse_vectors"])
+        shard = Shard.load(self._shards / facts["directory"], schema)
+        there = set(shard.info().payload_schema)
+        for field_name in sorted(set(indexes) - there):
+            shard.create_index(field_name, index_params(indexes[field_name]))
+        for field_name in sorted(there - set(indexes)):
+            shard.delete_index(field_name)
         return Collection(name, facts["directory"], config, shard, schema, indexes)
 
     def _sweep(self, known: set[str]) -> None:
@@ -227,11 +227,6 @@ class Catalog:
             if path.name not in known:
                 log.info("unfinished_shard_removed", directory=path.name)
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _index(shard: Shard, field_name: str, schema: Any) -> None:
-    create = edge.UpdateOperation.create_field_index(field_name, index_params(schema))
-    shard.apply([lambda _shard: create])
 
 
 def write_atomically(path: Path, content: bytes) -> None:

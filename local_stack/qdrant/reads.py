@@ -77,7 +77,8 @@ def facet(collection: Collection, body: object) -> dict[str, Any]:
     fields.harmless(["exact"])
     fields.done()
     hits = collection.shard.facet(request)
-    return {"hits": [{"value": hit.value, "count": hit.count} for hit in hits]}
+    # The engine may list a value whose points are all deleted.
+    return {"hits": [{"value": hit.value, "count": hit.count} for hit in hits if hit.count]}
 
 
 def query(collection: Collection, body: object) -> dict[str, Any]:

@@ -224,17 +224,17 @@ def _delete_index(call: Call) -> Any:
 def _write(operation: str) -> Endpoint:
     def endpoint(call: Call) -> Any:
         collection = call.collection
-        step = parse_update(operation, call.body, collection.schema)
-        return {"operation_id": collection.shard.apply([step]), "status": call.status}
+        update = parse_update(operation, call.body, call.raw, collection.schema)
+        return {"operation_id": collection.shard.apply([update]), "status": call.status}
 
     return endpoint
 
 
 def _write_batch(call: Call) -> Any:
     collection = call.collection
-    steps = parse_batch(call.body, collection.schema)
-    last = collection.shard.apply(steps)
-    numbers = range(last - len(steps) + 1, last + 1)
+    updates = parse_batch(call.body, collection.schema)
+    last = collection.shard.apply(updates)
+    numbers = range(last - len(updates) + 1, last + 1)
     return [{"operation_id": number, "status": call.status} for number in numbers]
 
 

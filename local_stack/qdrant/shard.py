@@ -4,68 +4,100 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import qdrant_edge as edge
 
-from local_stack.qdrant.errors import engine_errors
+from local_stack.qdrant.errors import BadRequest, NotFound, engine_errors
 from local_stack.qdrant.filters import has_ids
+from local_stack.qdrant.journal import Journal
+from local_stack.qdrant.updates import restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from local_stack.qdrant.points import PointId
-
-    # Looks at the shard, under its lock, and says what to write; None writes nothing.
-    Step = Callable[["Shard"], "edge.UpdateOperation | None"]
+    from local_stack.qdrant.schema import Schema
+    from local_stack.qdrant.updates import Update
 
 _PAGE = 10_000
+_ENGINE = "engine"
+_JOURNAL = "journal"
+_LONG_JOURNAL = 64 * 1024 * 1024
 
 
 class Shard:
     """Reads and writes of one shard. Thread-safe; only writers wait for each other.
 
-    A write is in the engine's write-ahead log when `apply` returns, and survives the
-    death of the process. `tidy` brings it to the disk itself.
+    A write that `apply` returned from survives the death of the process. `tidy` brings
+    it to the disk itself.
     """
 
-    def __init__(self, engine: edge.EdgeShard) -> None:
+    def __init__(self, engine: edge.EdgeShard, journal: Journal) -> None:
         self._engine = engine
+        self._journal = journal
         self._lock = threading.RLock()
         self._operations = 0
         self._flushed = 0
         self._optimized = 0
         self._last_write = 0.0
-        self._last_optimize = time.monotonic()
+        self._last_flush = self._last_optimize = time.monotonic()
 
     @classmethod
-    def create(cls, path: Path, config: edge.EdgeConfig) -> Shard:
+    def create(cls, path: Path, schema: Schema) -> Shard:
         """A new, empty shard in `path`."""
         with engine_errors():
-            path.mkdir(parents=True)
-            return cls(edge.EdgeShard.create(str(path), config))
+            (path / _ENGINE).mkdir(parents=True)
+            engine = edge.EdgeShard.create(str(path / _ENGINE), schema.engine_config())
+            return cls(engine, Journal(path / _JOURNAL))
 
     @classmethod
-    def load(cls, path: Path) -> Shard:
-        """The shard in `path`, with what its log holds replayed."""
+    def load(cls, path: Path, schema: Schema) -> Shard:
+        """The shard in `path`, with everything done again that may not have reached the disk."""
         with engine_errors():
-            return cls(edge.EdgeShard.load(str(path)))
+            engine = edge.EdgeShard.load(str(path / _ENGINE))
+            shard = cls(engine, Journal(path / _JOURNAL))
+            shard._repeat(schema)
+            return shard
 
-    def apply(self, steps: Sequence[Step]) -> int:
-        """Do `steps` in order, each on what the one before left. Gives the operation's number.
+    def _repeat(self, schema: Schema) -> None:
+        for header, body in self._journal.records():
+            update = restore(header, body, schema)
+            # What failed then, such as a payload for a missing point, fails now alike.
+            with suppress(NotFound, BadRequest), engine_errors():
+                self._engine.update(update.build(update.choose(self)))
+            self._operations += 1
 
-        A step that fails ends the row; those before it stay done.
+    def apply(self, updates: Sequence[Update]) -> int:
+        """Do `updates` in order, each on what the one before left. Gives the last one's number.
+
+        One that fails ends the row; those before it stay done.
         """
         with self._lock, engine_errors():
-            for step in steps:
-                operation = step(self)
-                if operation is not None:
-                    self._engine.update(operation)
+            for update in updates:
+                ids = update.choose(self)
+                if ids:
+                    self._journal.append(update.header(ids), update.body)
+                    self._engine.update(update.build(ids))
                 self._operations += 1
                 self._last_write = time.monotonic()
             return self._operations
+
+    def create_index(self, field_name: str, params: Any) -> None:
+        """Index a payload field. The caller remembers that there is to be one."""
+        self._change_index(edge.UpdateOperation.create_field_index(field_name, params))
+
+    def delete_index(self, field_name: str) -> None:
+        """Drop the index of a payload field."""
+        self._change_index(edge.UpdateOperation.delete_field_index(field_name))
+
+    def _change_index(self, operation: edge.UpdateOperation) -> None:
+        with self._lock, engine_errors():
+            self._engine.update(operation)
+            self._operations += 1
 
     def existing(self, ids: list[PointId]) -> set[PointId]:
         """Those of `ids` that are stored."""
@@ -125,27 +157,41 @@ class Shard:
         with engine_errors():
             return self._engine.info()
 
-    def tidy(self, *, idle_s: float, at_most_every_s: float) -> None:
+    def tidy(self, *, flush_every_s: float, idle_s: float, optimize_every_s: float) -> None:
         """Flush what was written, and rebuild the storage where many points were deleted.
 
         The rebuild holds the interpreter (0.3 s for 20,000 chunks), so it waits until
-        nobody wrote for `idle_s`, or until the last one is `at_most_every_s` ago.
+        nobody wrote for `idle_s`, or until the last one is `optimize_every_s` ago.
         """
         with self._lock, engine_errors():
-            if self._flushed != self._operations:
-                self._flushed = self._operations
-                self._engine.flush()
             now = time.monotonic()
+            due = now - self._last_flush >= flush_every_s or self._journal.size > _LONG_JOURNAL
+            if due and self._flushed != self._operations:
+                self._flush()
             quiet = now - self._last_write >= idle_s
-            overdue = now - self._last_optimize >= at_most_every_s
+            overdue = now - self._last_optimize >= optimize_every_s
             if self._optimized != self._operations and (quiet or overdue):
                 self._optimized, self._last_optimize = self._operations, now
                 self._engine.optimize()
 
     def close(self) -> None:
         """Flush and let go of the files. Idempotent; what comes after fails with NotFound."""
+        with self._lock, suppress(NotFound), engine_errors():
+            self._flush()
+            self._engine.close()
+            self._journal.close()
+
+    def discard(self) -> None:
+        """Let go of the files, which are about to be removed."""
         with self._lock:
             self._engine.close()
+            self._journal.close()
+
+    def _flush(self) -> None:
+        self._journal.rotate()
+        self._engine.flush()
+        self._journal.forget()
+        self._flushed, self._last_flush = self._operations, time.monotonic()
 
 
 def _own_id(identity: edge.PointId) -> PointId:

@@ -1,15 +1,17 @@
-"""Writes: each operation of the REST API as a step that a shard does under its lock.
+"""Writes: each operation of the REST API, to be resolved to ids and then done by a shard.
 
-Filters and guards are resolved to ids before anything is written, as Qdrant does from
-1.19 on: the log then holds ids only, and a replay after a crash cannot match other
-points than the first time.
+Filters and guards are resolved before anything is written, as Qdrant does from 1.19 on:
+what is noted and logged names ids only, and doing it again after a crash cannot match
+other points than the first time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import qdrant_edge as edge
+from pydantic_core import from_json, to_json
 
 from local_stack.qdrant.errors import BadRequest, NotServed
 from local_stack.qdrant.fields import Fields
@@ -17,61 +19,95 @@ from local_stack.qdrant.filters import need_filter, parse_filter
 from local_stack.qdrant.points import parse_point_vectors, parse_points, point_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from local_stack.qdrant.points import PointId
     from local_stack.qdrant.schema import Schema
-    from local_stack.qdrant.shard import Shard, Step
+    from local_stack.qdrant.shard import Shard
 
+    Ids = set[PointId]
     Selection = Callable[[Shard], list[PointId]]
+    Parsed = tuple[
+        Callable[[Shard], list[PointId]], Callable[[list[PointId]], edge.UpdateOperation]
+    ]
 
 _MODES = ("upsert", "insert_only", "update_only")
 
 
-def parse_update(name: str, body: object, schema: Schema) -> Step:
-    """The operation `name` with its `body`. Raises BadRequest before anything is written."""
+@dataclass(frozen=True)
+class Update:
+    """One write. `choose` gives the ids that it touches, looking at the shard under its lock.
+
+    `build` makes the engine's operation for them. `body` is the request's, as JSON.
+    """
+
+    name: str
+    body: bytes
+    choose: Callable[[Shard], list[PointId]]
+    build: Callable[[list[PointId]], edge.UpdateOperation]
+
+    def header(self, ids: list[PointId]) -> bytes:
+        """What to note beside the body, so that `restore` makes the same write of it."""
+        return to_json({"operation": self.name, "ids": ids})
+
+
+def parse_update(name: str, body: Any, raw: bytes, schema: Schema) -> Update:
+    """The operation `name`. Raises BadRequest before anything is written."""
     if name not in _OPERATIONS:
         raise NotServed(f"the operation `{name}` in a batch")
     fields = Fields(body, name)
-    step = _OPERATIONS[name](fields, schema)
+    choose, build = _OPERATIONS[name](fields, schema)
     fields.done()
-    return step
+    return Update(name, raw, choose, build)
 
 
-def parse_batch(body: object, schema: Schema) -> list[Step]:
+def parse_batch(body: object, schema: Schema) -> list[Update]:
     """The operations of a batch, in order."""
     fields = Fields(body, "the batch")
     operations = fields.need("operations", list)
     fields.done()
-    steps = []
+    updates = []
     for operation in operations:
         if not isinstance(operation, dict) or len(operation) != 1:
             raise BadRequest("each operation of a batch must be an object with one field")
         ((name, inner),) = operation.items()
-        steps.append(parse_update(name, inner, schema))
-    return steps
+        updates.append(parse_update(name, inner, to_json(inner), schema))
+    return updates
 
 
-def _upsert(fields: Fields, schema: Schema) -> Step:
+def restore(header: bytes, raw: bytes, schema: Schema) -> Update:
+    """A write that was noted, on the ids that it had then."""
+    noted, body = from_json(header), from_json(raw)
+    ids = point_ids(noted["ids"])
+    for guard in ("filter", "update_filter", "update_mode"):
+        body.pop(guard, None)
+    if noted["operation"] not in ("upsert", "update_vectors"):
+        body["points"] = noted["ids"]
+    update = parse_update(noted["operation"], body, raw, schema)
+    return Update(update.name, raw, lambda _shard: ids, update.build)
+
+
+def _upsert(fields: Fields, schema: Schema) -> Parsed:
     points = parse_points(fields, schema)
     guard = parse_filter(fields.any("update_filter"))
     mode = fields.take("update_mode", str, "upsert")
     if mode not in _MODES:
         raise BadRequest(f"update_mode must be one of {', '.join(_MODES)}, not {mode!r}")
+    ids = list(dict.fromkeys(point.id for point in points))
 
-    def step(shard: Shard) -> edge.UpdateOperation | None:
-        chosen = points
-        if guard is not None or mode != "upsert":
-            writable = _writable(shard, [point.id for point in points], guard, mode)
-            chosen = [point for point in points if point.id in writable]
-        return edge.UpdateOperation.upsert_points([p.point for p in chosen]) if chosen else None
+    def choose(shard: Shard) -> list[PointId]:
+        if guard is None and mode == "upsert":
+            return ids
+        return list(_writable(shard, ids, guard, mode))
 
-    return step
+    def build(chosen: list[PointId]) -> edge.UpdateOperation:
+        wanted = set(chosen)
+        return edge.UpdateOperation.upsert_points([p.point for p in points if p.id in wanted])
+
+    return choose, build
 
 
-def _writable(
-    shard: Shard, ids: list[PointId], guard: edge.Filter | None, mode: str
-) -> set[PointId]:
+def _writable(shard: Shard, ids: list[PointId], guard: edge.Filter | None, mode: str) -> Ids:
     """Missing ids are written whatever the guard says, stored ones where it matches them."""
     stored = shard.existing(ids)
     new = set() if mode == "update_only" else set(ids) - stored
@@ -80,18 +116,19 @@ def _writable(
     return new | (stored if guard is None else shard.passing(stored, guard))
 
 
-def _update_vectors(fields: Fields, schema: Schema) -> Step:
+def _update_vectors(fields: Fields, schema: Schema) -> Parsed:
     points = parse_point_vectors(fields, schema)
     guard = parse_filter(fields.any("update_filter"))
+    ids = list(dict.fromkeys(identity for identity, _ in points))
 
-    def step(shard: Shard) -> edge.UpdateOperation | None:
-        chosen = points
-        if guard is not None:
-            writable = shard.passing({identity for identity, _ in points}, guard)
-            chosen = [point for point in points if point[0] in writable]
-        return edge.UpdateOperation.update_vectors([v for _, v in chosen]) if chosen else None
+    def choose(shard: Shard) -> list[PointId]:
+        return ids if guard is None else list(shard.passing(set(ids), guard))
 
-    return step
+    def build(chosen: list[PointId]) -> edge.UpdateOperation:
+        wanted = set(chosen)
+        return edge.UpdateOperation.update_vectors([v for i, v in points if i in wanted])
+
+    return choose, build
 
 
 def _selection(fields: Fields) -> Selection:
@@ -104,54 +141,40 @@ def _selection(fields: Fields) -> Selection:
     return lambda shard: shard.matching(condition)
 
 
-def _on_selection(selection: Selection, build: Callable[[list[Any]], edge.UpdateOperation]) -> Step:
-    def step(shard: Shard) -> edge.UpdateOperation | None:
-        ids = selection(shard)
-        return build(ids) if ids else None
-
-    return step
+def _delete(fields: Fields, _schema: Schema) -> Parsed:
+    return _selection(fields), lambda ids: edge.UpdateOperation.delete_points([*ids])
 
 
-def _delete(fields: Fields, _schema: Schema) -> Step:
-    return _on_selection(_selection(fields), edge.UpdateOperation.delete_points)
+def _clear_payload(fields: Fields, _schema: Schema) -> Parsed:
+    return _selection(fields), lambda ids: edge.UpdateOperation.clear_payload([*ids])
 
 
-def _clear_payload(fields: Fields, _schema: Schema) -> Step:
-    return _on_selection(_selection(fields), edge.UpdateOperation.clear_payload)
-
-
-def _set_payload(fields: Fields, _schema: Schema) -> Step:
+def _set_payload(fields: Fields, _schema: Schema) -> Parsed:
     payload, key = fields.need("payload", dict), fields.optional("key", str)
-    return _on_selection(
-        _selection(fields), lambda ids: edge.UpdateOperation.set_payload(ids, payload, key)
+    return _selection(fields), lambda ids: edge.UpdateOperation.set_payload([*ids], payload, key)
+
+
+def _overwrite_payload(fields: Fields, _schema: Schema) -> Parsed:
+    payload, key = fields.need("payload", dict), fields.optional("key", str)
+    return _selection(fields), lambda ids: edge.UpdateOperation.overwrite_payload(
+        [*ids], payload, key
     )
 
 
-def _overwrite_payload(fields: Fields, _schema: Schema) -> Step:
-    payload, key = fields.need("payload", dict), fields.optional("key", str)
-    return _on_selection(
-        _selection(fields), lambda ids: edge.UpdateOperation.overwrite_payload(ids, payload, key)
-    )
-
-
-def _delete_payload(fields: Fields, _schema: Schema) -> Step:
+def _delete_payload(fields: Fields, _schema: Schema) -> Parsed:
     keys = fields.need("keys", list)
-    return _on_selection(
-        _selection(fields), lambda ids: edge.UpdateOperation.delete_payload(ids, keys)
-    )
+    return _selection(fields), lambda ids: edge.UpdateOperation.delete_payload([*ids], keys)
 
 
-def _delete_vectors(fields: Fields, schema: Schema) -> Step:
+def _delete_vectors(fields: Fields, schema: Schema) -> Parsed:
     names = fields.need("vector", list)
     for name in names:
         if name not in schema.dense and name not in schema.sparse:
             raise BadRequest(f"Not existing vector name error: {name}")
-    return _on_selection(
-        _selection(fields), lambda ids: edge.UpdateOperation.delete_vectors(ids, names)
-    )
+    return _selection(fields), lambda ids: edge.UpdateOperation.delete_vectors([*ids], names)
 
 
-_OPERATIONS: dict[str, Callable[[Fields, Schema], Step]] = {
+_OPERATIONS: Mapping[str, Callable[[Fields, Schema], Parsed]] = {
     "upsert": _upsert,
     "delete": _delete,
     "set_payload": _set_payload,
