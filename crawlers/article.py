@@ -20,6 +20,7 @@ from crawlers.results import PageUnusable, PreviewOnly
 from crawlers.text import fingerprint, storable
 
 MIN_CHARACTERS = 200
+PREVIEW_CHARACTERS = 1500
 _KINDS = {"article", "newsarticle", "blogposting", "techarticle", "report", "scholarlyarticle"}
 
 
@@ -58,18 +59,10 @@ def extract(page: Page) -> Article:
     soup = BeautifulSoup(page.html, "lxml")
     said = metadata(soup)
     keep_code(soup)
-    found = trafilatura.bare_extraction(
-        str(soup),
-        url=page.url,
-        favor_precision=True,
-        include_comments=False,
-        include_formatting=True,
-        with_metadata=True,
-    )
     text = storable(_as_markdown(soup, page.url)).strip()
-    guess = _Guess.of(found)
+    guess = trafilatura.extract_metadata(page.html, default_url=page.url)
     title = said.title or guess.title
-    if not said.free and len(text) < 1500:
+    if not said.free and len(text) < PREVIEW_CHARACTERS:
         raise PreviewOnly
     return checked(
         Article(
@@ -93,20 +86,6 @@ def checked(article: Article) -> Article:
             f"{MIN_CHARACTERS}. Its text may be built by scripts."
         )
     return article
-
-
-@dataclass(frozen=True)
-class _Guess:
-    title: str | None = None
-    author: str | None = None
-    date: str | None = None
-    language: str | None = None
-
-    @classmethod
-    def of(cls, found: Any) -> _Guess:
-        if found is None:
-            return cls()
-        return cls(found.title, found.author, found.date, found.language)
 
 
 def _as_markdown(soup: BeautifulSoup, url: str) -> str:

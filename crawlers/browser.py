@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -25,6 +23,8 @@ from selenium.webdriver import ChromeOptions, Remote
 from selenium.webdriver.remote.client_config import ClientConfig
 from urllib3.exceptions import HTTPError
 
+from core.logging import get_logger
+from crawlers import supervisor
 from crawlers.fetch import USER_AGENT
 from crawlers.page import Page
 from crawlers.results import FetchFailed, LinkRefused
@@ -37,27 +37,11 @@ if TYPE_CHECKING:
 _BINARIES = ("/usr/lib/chromium/chromium-headless-shell", "/usr/bin/chromium")
 _DRIVERS = ("/usr/bin/chromedriver", "/usr/lib/chromium/chromedriver")
 _PAGES_PER_BROWSER = 100
-_START_SECONDS = 20.0
 _PAGE_SECONDS = 30.0
 _SETTLE_SECONDS = 5.0
 _POLL_SECONDS = 0.15
 _STILL_LOOKS = 4
 _MAX_CHARACTERS = 5_000_000
-_PORT = re.compile(rb"started successfully on port (\d+)")
-
-# Runs the driver in its own process group; ends that group, and the private folder, when
-# standard input closes, which also happens when the crawler is killed.
-_SUPERVISOR = """
-trap : TERM HUP INT
-"$@" </dev/null &
-cat >/dev/null
-kill -TERM 0
-n=0
-while [ $n -lt 20 ] && kill -0 $! 2>/dev/null; do n=$((n + 1)); sleep 0.1; done
-rm -rf -- "$CRAWLER_BROWSER_HOME"
-kill -KILL 0
-"""
-
 _FACTS = """
 const entry = performance.getEntriesByType('navigation')[0];
 return [entry ? entry.responseStatus : 0, document.contentType, location.href,
@@ -141,8 +125,8 @@ class _Session:
         try:
             if ca_file:
                 browser_trust(ca_file, self._home)
-            self._supervisor = _supervise(files.driver, self._home)
-            port = _driver_port(self._supervisor)
+            self._supervisor = supervisor.start(files.driver, self._home)
+            port = supervisor.driver_port(self._supervisor)
             self._driver = _connect(port, _options(files.binary, proxy))
         except BaseException:
             self.close()
@@ -165,7 +149,11 @@ class _Session:
         self._driver.delete_all_cookies()
         self._driver.get("about:blank")
         if status == 0:
-            raise FetchFailed("The browser showed an error instead of the page.")
+            # An untrusted certificate raises nothing: there is only a page without a status.
+            raise FetchFailed(
+                "The browser got no page: the site's certificate is not trusted, or the "
+                "connection broke."
+            )
         return Page(url=url, status=status, html=html, content_type=content_type)
 
     def _settled(self, driver: Remote) -> tuple[int, str, str]:
@@ -189,63 +177,9 @@ class _Session:
                 self._driver.quit()
             self._driver = None
         if self._supervisor is not None:
-            _stop(self._supervisor)
+            supervisor.stop(self._supervisor)
             self._supervisor = None
         shutil.rmtree(self._home, ignore_errors=True)
-
-
-def _supervise(driver: str, home: Path) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "XDG_CONFIG_HOME": str(home),
-        "XDG_CACHE_HOME": str(home),
-        "CRAWLER_BROWSER_HOME": str(home),
-        "SE_OFFLINE": "true",
-        "SE_AVOID_STATS": "true",
-    }
-    return subprocess.Popen(
-        ["/bin/sh", "-c", _SUPERVISOR, "browser-supervisor", driver, "--port=0"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
-
-
-def _driver_port(supervisor: subprocess.Popen[bytes]) -> int:
-    """The port that the driver chose and printed."""
-    if supervisor.stdout is None:
-        raise FetchFailed("The browser's driver has no output.")
-    impatience = threading.Timer(_START_SECONDS, _kill, [supervisor])
-    impatience.start()
-    try:
-        for line in supervisor.stdout:
-            found = _PORT.search(line)
-            if found:
-                return int(found[1])
-    finally:
-        impatience.cancel()
-    raise FetchFailed("The browser's driver ended before it listened.")
-
-
-def _stop(supervisor: subprocess.Popen[bytes]) -> None:
-    for pipe in (supervisor.stdin, supervisor.stdout):
-        if pipe:
-            with contextlib.suppress(OSError):
-                pipe.close()
-    try:
-        supervisor.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        _kill(supervisor)
-        supervisor.wait(timeout=5)
-
-
-def _kill(supervisor: subprocess.Popen[bytes]) -> None:
-    if supervisor.poll() is None:
-        os.killpg(supervisor.pid, signal.SIGKILL)
 
 
 def _connect(port: int, options: ChromeOptions) -> Remote:
@@ -275,9 +209,25 @@ def _options(binary: str, proxy: str) -> ChromeOptions:
         "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
     ):
         options.add_argument(argument)
-    if os.geteuid() == 0:
+    if not _may_sandbox():
         options.add_argument("--no-sandbox")
     return options
+
+
+def _may_sandbox() -> bool:
+    """The browser's own sandbox needs a user that is not root, and user namespaces, which
+    most containers deny; there the container is the sandbox."""
+    if os.geteuid() == 0:
+        return False
+    try:
+        done = subprocess.run(
+            ["unshare", "--user", "true"], capture_output=True, timeout=10, check=False
+        )
+    except OSError:
+        return True
+    if done.returncode:
+        get_logger().warning("browser sandbox unavailable", cause="user namespaces are denied")
+    return done.returncode == 0
 
 
 def _translated(error: WebDriverException) -> FetchFailed | LinkRefused:

@@ -45,11 +45,11 @@ def read_and_store(database: Database, target: Target, user: User, ways: Ways) -
 def _medium(database: Database, target: Target, user: User, ways: Ways) -> CrawlResult:
     log = get_logger()
     log.info("Starting scrapping article: %s", target.link, link=target.link)
-    ways.robots.check(target.link)
     if ways.browser is None:
         log.warning("browser missing", remedy="apt-get install chromium-headless-shell")
-    page = usable((ways.browser or ways.fetcher).read(target.link))
-    if links.parse(page.url).identity != target.identity:
+    page = _read(ways, ways.browser or ways.fetcher, target)
+    # A publication may have a domain of its own; the article's id stays.
+    if target.identity.removeprefix("medium:") not in page.url:
         raise LinkRefused("Medium led to another page than the article.", reason="moved")
     stored = _store(database, target, user, medium.read(page), page)
     _log_stored("Finished scrapping Medium article", target, stored)
@@ -64,8 +64,7 @@ def _any_article(database: Database, target: Target, user: User, ways: Ways) -> 
         link=target.link,
     )
     log.info("Starting scrapping article: %s", target.link, link=target.link)
-    ways.robots.check(target.link)
-    page = usable(ways.fetcher.read(target.link))
+    page = _read(ways, ways.fetcher, target)
     stored = _store(database, target, user, article.extract(page), page)
     _log_stored("Finished scrapping custom article", target, stored)
     return _result(target, stored)
@@ -86,6 +85,15 @@ def _github(database: Database, target: Target, user: User, ways: Ways) -> Crawl
     )
     reason = f"{report.written} files written, {report.deleted} deleted, {report.skipped} skipped."
     return _result(target, report.stored, reason)
+
+
+def _read(ways: Ways, reader: PageReader, target: Target) -> Page:
+    """The page of a target, if the site lets crawlers read it where it is found in the end."""
+    ways.robots.check(target.link)
+    page = usable(reader.read(target.link))
+    if page.url != target.link:
+        ways.robots.check(links.canonical(page.url))
+    return page
 
 
 def _store(database: Database, target: Target, user: User, found: Article, page: Page) -> Stored:

@@ -16,7 +16,7 @@ import tenacity
 from bs4.dammit import UnicodeDammit
 
 from crawlers import guard, links
-from crawlers.page import Page
+from crawlers.page import HTML, Page, wrong_type
 from crawlers.results import FetchFailed, LinkRefused
 from crawlers.trust import tls_context
 
@@ -30,7 +30,6 @@ _LONGEST_WAIT = 20.0
 _TRIES = 3
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
-_HTML = ("text/html", "application/xhtml+xml")
 
 
 class Fetcher:
@@ -64,13 +63,13 @@ class Fetcher:
 
         Blocks up to `max_seconds`. Any status is a page. Raises LinkRefused or FetchFailed.
         """
-        return self.get(link, _HTML)
+        return self.get(link, HTML)
 
     def get(self, link: str, types: tuple[str, ...]) -> Page:
         """The same for any of the content `types`; what has another type is refused."""
         deadline = time.monotonic() + self._max_seconds
         for _ in range(self._max_redirects + 1):
-            link = links.canonical(link)
+            link = links.checked(link)
             page = self._patiently(link, types, deadline)
             if page.status not in _REDIRECTS or "location" not in page.headers:
                 return page
@@ -188,7 +187,7 @@ def _content_type(response: httpx.Response) -> str:
 def _check_type(response: httpx.Response, types: tuple[str, ...]) -> None:
     found = _content_type(response)
     if found and found not in types:
-        raise LinkRefused(f"The link leads to {found}, not to a page of text.", reason="type")
+        raise wrong_type(found)
 
 
 def _decode(body: bytes, charset: str | None) -> str:

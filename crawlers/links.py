@@ -46,7 +46,8 @@ class Target:
 
 def parse(link: object) -> Target:
     """Read a link. Raises LinkRefused with the reason, before anything is reached."""
-    scheme, host, path, query = checked(link)
+    link_read = canonical(link)
+    _, host, path, _, _ = urlsplit(link_read)
     if host in ("github.com", "www.github.com"):
         return _github(path)
     if host == "linkedin.com" or host.endswith(".linkedin.com") or host == "lnkd.in":
@@ -57,7 +58,6 @@ def parse(link: object) -> Target:
         )
     if host == "medium.com" or host.endswith(".medium.com"):
         return _medium(host, path)
-    link_read = urlunsplit((scheme, host, path, query, ""))
     return Target(
         platform=Platform.ARTICLE, identity=identity_of(link_read), link=link_read, host=host
     )
@@ -73,12 +73,12 @@ def identity_of(link: str) -> str:
 
 def canonical(link: object) -> str:
     """The same link, checked, with a lower-case host and without tracking and fragment."""
-    scheme, host, path, query = checked(link)
-    return urlunsplit((scheme, host, path, query, ""))
+    parts = urlsplit(checked(link))
+    return urlunsplit(parts._replace(query=_without_tracking(parts.query)))
 
 
-def checked(link: object) -> tuple[str, str, str, str]:
-    """Scheme, host (with a port other than the usual), path and query of an allowed link.
+def checked(link: object) -> str:
+    """An allowed link, normal in scheme, host, port and path, without its fragment.
 
     Every hop of a redirect passes here again. Raises LinkRefused.
     """
@@ -106,7 +106,8 @@ def checked(link: object) -> tuple[str, str, str, str]:
     host = _checked_host(parts.hostname or "")
     netloc = host if port in (None, default) else f"{host}:{port}"
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    return parts.scheme.lower(), netloc, path, _without_tracking(parts.query)
+    query = quote(parts.query, safe="/?%:@!$&'()*+,;=~-._")
+    return urlunsplit((parts.scheme.lower(), netloc, path, query, ""))
 
 
 def _checked_host(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from bs4 import BeautifulSoup, Tag
 
-from crawlers.article import Article, checked, extract, metadata
+from crawlers.article import PREVIEW_CHARACTERS, Article, checked, extract, metadata
 from crawlers.markup import code_language, keep_code
 from crawlers.page import Page
 from crawlers.results import PreviewOnly
@@ -25,6 +25,7 @@ _NOISE = (
     "[data-testid*=author], [data-testid*=header], [data-testid*=clap], [data-testid*=footer], "
     "[class*=speechify], [aria-hidden=true]"
 )
+_LIST = re.compile(r"^(- .*)\n\n(?=- )", re.MULTILINE)
 _LOCKED = re.compile(r'"isLockedPreviewOnly"\s*:\s*true')
 
 
@@ -43,10 +44,8 @@ def read(page: Page) -> Article:
     for noise in body.select(_NOISE):
         noise.decompose()
     keep_code(soup)
-    text = re.sub(
-        r"^(- .*)\n\n(?=- )", r"\1\n", storable("\n\n".join(_paragraphs(body))), flags=re.MULTILINE
-    )
-    if not said.free and len(text) < 1500:
+    text = _LIST.sub(r"\1\n", storable("\n\n".join(_paragraphs(body))))
+    if not said.free and len(text) < PREVIEW_CHARACTERS:
         raise PreviewOnly
     return checked(
         Article(

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from crawlers import challenge
-from crawlers.results import FetchFailed, PageBlocked, PageGone
+from crawlers.results import FetchFailed, LinkRefused, PageBlocked, PageGone
+
+HTML = ("text/html", "application/xhtml+xml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class PageReader(Protocol):
 def usable(page: Page) -> Page:
     """The page, if it is the page that was asked for.
 
-    Raises PageBlocked, PageGone or FetchFailed.
+    Raises PageBlocked, PageGone, LinkRefused or FetchFailed.
     """
     if page.status in (404, 410):
         raise PageGone(page.status)
@@ -41,4 +43,11 @@ def usable(page: Page) -> Page:
         raise PageBlocked(wall)
     if not 200 <= page.status < 300:
         raise FetchFailed(f"The site answered {page.status}. Try again later.")
+    if page.content_type and page.content_type not in HTML:
+        raise wrong_type(page.content_type)
     return page
+
+
+def wrong_type(found: str) -> LinkRefused:
+    """The refusal of a link that leads to a file."""
+    return LinkRefused(f"The link leads to {found}, not to a page of text.", reason="type")

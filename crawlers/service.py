@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pymongo.errors import ConnectionFailure, PyMongoError, WTimeoutError
@@ -101,6 +102,7 @@ class Crawler:
         return results
 
     def _one(self, link: str, name: Name) -> CrawlResult:
+        """The result carries the link as it was given, so that callers find theirs again."""
         shown = link if isinstance(link, str) else repr(link)
         try:
             target = links.parse(link)
@@ -108,7 +110,7 @@ class Crawler:
             return CrawlResult(link=shown, status=Status.REFUSED, reason=str(error))
         with self._access.explained():
             database = self._access.database()
-            return self._crawl(database, target, name)
+            return replace(self._crawl(database, target, name), link=shown)
 
     def _crawl(self, database: Database, target: Target, name: Name) -> CrawlResult:
         try:

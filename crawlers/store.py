@@ -138,7 +138,7 @@ def save(
     status = upsert(database, collection, key, fields)
     for name in (identity, *aliases):
         seen = {"document_id": key, "collection": collection, "content_hash": content_hash}
-        _remember(database, name, {**seen, "link": fields.get("link"), "gone": 0})
+        remember(database, name, {**seen, "link": fields.get("link"), "gone": 0})
     return Stored(status=status, collection=collection, id=key)
 
 
@@ -152,11 +152,6 @@ def upsert(database: Database, collection: str, key: Any, fields: Mapping[str, A
     if done.upserted_id is not None:
         return Status.INSERTED
     return Status.UPDATED if done.modified_count else Status.UNCHANGED
-
-
-def remember(database: Database, identity: str, facts: Mapping[str, Any]) -> None:
-    """Add facts to an identity's record in the state database."""
-    _remember(database, identity, facts)
 
 
 def recall(database: Database, identity: str) -> dict[str, Any]:
@@ -173,14 +168,14 @@ def gone(database: Database, identity: str) -> Stored | None:
     if record is None:
         return None
     if record.get("gone", 0) < 1:
-        _remember(database, identity, {"gone": 1})
+        remember(database, identity, {"gone": 1})
         return None
     collection, key = record["collection"], record["document_id"]
     deleted = database.documents[collection].delete_one({"_id": key}).deleted_count
     if collection == "repositories":
         files = database.documents["repository_files"].delete_many({"repository_id": key})
         deleted += files.deleted_count
-    _remember(database, identity, {"gone": record["gone"] + 1})
+    remember(database, identity, {"gone": record["gone"] + 1})
     return Stored(status=Status.DELETED, collection=collection, id=key) if deleted else None
 
 
@@ -192,7 +187,8 @@ def _known(database: Database, identities: tuple[str, ...]) -> dict[str, Any] | 
     return next((found[name] for name in identities if name in found), None)
 
 
-def _remember(database: Database, identity: str, facts: Mapping[str, Any]) -> None:
+def remember(database: Database, identity: str, facts: Mapping[str, Any]) -> None:
+    """Add facts to an identity's record in the state database. Idempotent."""
     persistently(
         lambda: database.state["crawl_identities"].update_one(
             {"_id": identity},

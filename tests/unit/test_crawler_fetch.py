@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from core.config import CrawlerConfig
+from core.errors import MissingDependency
 from crawlers.fetch import Fetcher
 from crawlers.page import Page, usable
 from crawlers.results import FetchFailed, LinkRefused, PageBlocked, PageGone
 from crawlers.robots import Robots
+from crawlers.trust import browser_trust
 
 CONFIG = CrawlerConfig(proxy=None, ca_file=None, host="127.0.0.1", port=9010)
 PAGE = "https://pages.example/a"
@@ -175,3 +178,16 @@ def test_an_article_about_challenges_is_no_challenge() -> None:
     """A long page may quote a challenge's markup."""
     page = Page(url=PAGE, status=200, html="<title>On walls</title>_cf_chl_opt" + "text " * 9000)
     assert usable(page) is page
+
+
+def test_the_browser_s_other_content_is_refused() -> None:
+    """A file that a browser can show is no page either."""
+    with pytest.raises(LinkRefused, match="application/pdf"):
+        usable(Page(url=PAGE, status=200, html="x", content_type="application/pdf"))
+
+
+def test_missing_certutil_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where trust for the browser cannot be set up, the error names the package to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependency, match="libnss3-tools"):
+        browser_trust(tmp_path / "ca.pem", tmp_path)
