@@ -16,9 +16,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from core.errors import TwinError
 from core.logging import get_logger
 from crawlers.guard import dial
+from crawlers.results import FetchFailed, LinkRefused
 
 Dial = Callable[[str, int], socket.socket]
 _IDLE_SECONDS = 60.0
@@ -93,9 +93,12 @@ class _Handler(socketserver.BaseRequestHandler):
             return
         try:
             upstream = self.server.dialler(*wanted)
-        except (OSError, TwinError):
+        except (LinkRefused, PermissionError):
             get_logger().debug("egress refused", host=wanted[0], port=wanted[1])
             self._answer(403, "Forbidden")
+            return
+        except (FetchFailed, OSError):
+            self._answer(502, "Bad gateway")
             return
         with upstream:
             self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")

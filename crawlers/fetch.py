@@ -174,7 +174,7 @@ def _translated() -> Iterator[None]:
     except httpx.TransportError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise FetchFailed("The site's certificate is not trusted.") from error
-        raise _Again("The connection to the site failed.") from error
+        raise _Again("The connection to the site, or to CRAWLER_PROXY, failed.") from error
     except httpx.DecodingError as error:
         raise FetchFailed("The page's compression is broken.") from error
 

@@ -10,14 +10,22 @@ from pathlib import Path
 import certifi
 import httpx
 
-from core.errors import MissingDependency, TerminalError
+from core.errors import ConfigurationError, MissingDependency, TerminalError
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """For httpx: the usual certificates, and `ca_file` in addition."""
+    """For httpx: the usual certificates, and `ca_file` in addition.
+
+    Raises ConfigurationError for a file that holds no certificate.
+    """
     context = httpx.create_ssl_context()
-    if ca_file is not None:
-        context.load_verify_locations(cafile=ca_file)
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(cafile=ca_file)
+    except OSError as error:
+        raise ConfigurationError(
+            "CRAWLER_CA_FILE", f"{ca_file} holds no certificate in PEM form"
+        ) from error
     return context
 
 

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 from core.errors import MissingDependency
 from crawlers.fetch import USER_AGENT
-from crawlers.results import FetchFailed, PageGone
+from crawlers.results import FetchFailed, LinkRefused, PageGone
 from crawlers.trust import ca_bundle
 
 _ABSENT = ("not found", "could not read username", "authentication failed", "returned error: 404")
@@ -205,6 +205,8 @@ def _failure(stderr: bytes) -> Exception:
     sentence = _sentence(stderr)
     if any(word in sentence.lower() for word in _ABSENT):
         return PageGone(404)
+    if "response 403" in sentence:
+        return LinkRefused("The proxy does not let the crawler reach this host.")
     return FetchFailed(f"git could not clone the repository: {sentence}")
 
 

@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from core.config import CrawlerConfig
-from core.errors import MissingDependency
+from core.errors import ConfigurationError, MissingDependency
 from crawlers.fetch import Fetcher
 from crawlers.page import Page, usable
 from crawlers.results import FetchFailed, LinkRefused, PageBlocked, PageGone
 from crawlers.robots import Robots
-from crawlers.trust import browser_trust
+from crawlers.trust import browser_trust, tls_context
 
 CONFIG = CrawlerConfig(proxy=None, ca_file=None, host="127.0.0.1", port=9010)
 PAGE = "https://pages.example/a"
@@ -191,3 +191,11 @@ def test_missing_certutil_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependency, match="libnss3-tools"):
         browser_trust(tmp_path / "ca.pem", tmp_path)
+
+
+def test_a_file_without_certificates_is_a_clear_error(tmp_path: Path) -> None:
+    """CRAWLER_CA_FILE must hold a certificate; what does not is named at the start."""
+    file = tmp_path / "ca.pem"
+    file.write_text("no certificate")
+    with pytest.raises(ConfigurationError, match="CRAWLER_CA_FILE"):
+        tls_context(file)

@@ -104,6 +104,7 @@ def _ask(proxy: ConnectProxy, line: bytes) -> bytes:
         (b"CONNECT [::1]:443 HTTP/1.1", b"403"),
         (b"CONNECT localhost:80 HTTP/1.1", b"403"),
         (b"CONNECT 8.8.8.8:22 HTTP/1.1", b"403"),
+        (b"CONNECT nowhere.invalid:443 HTTP/1.1", b"502"),
         (b"GET http://10.0.0.5/ HTTP/1.1", b"405"),
         (b"nonsense", b"405"),
     ],
