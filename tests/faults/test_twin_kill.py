@@ -1,0 +1,192 @@
+"""Killing things under load. The oracle each time: final Qdrant = f(final MongoDB)."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import Timestamp
+
+from core.versions import version_seconds
+from local_stack.stack import LocalStack
+from tests.twin_harness import Twin, open_twin, until
+
+pytestmark = [pytest.mark.stack, pytest.mark.model, pytest.mark.fault]
+
+_DOCUMENTS = 40
+_SENTENCES = [f"Sentence number {n} says that {n * 37 % 101} is a number." for n in range(60)]
+
+
+@pytest.fixture
+def twin(twin_env: dict[str, str], tmp_path: Path) -> Iterator[Twin]:
+    """A twin whose services run."""
+    with open_twin(twin_env, tmp_path) as twin:
+        twin.cdc.start()
+        twin.pipeline.start()
+        yield twin
+
+
+class Writer(threading.Thread):
+    """Walks documents through insert, edit, delete and insert again, at random, until stopped."""
+
+    def __init__(self, twin: Twin, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._twin = twin
+        self._random = random.Random(seed)  # noqa: S311 - a repeatable walk
+        self._stop = threading.Event()
+        self.operations = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._stop.wait(0.01):
+                self._step()
+                self.operations += 1
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            self.error = error
+
+    def end(self) -> None:
+        self._stop.set()
+        self.join(30)
+        assert self.error is None, self.error
+
+    def _step(self) -> None:
+        collection = self._twin.db[self._random.choice(["articles", "posts"])]
+        name = f"doc-{self._random.randrange(_DOCUMENTS)}"
+        if self._random.random() < 0.25:
+            collection.delete_one({"_id": name})
+        else:
+            collection.replace_one({"_id": name}, self._document(), upsert=True)
+
+    def _document(self) -> dict[str, Any]:
+        text = " ".join(self._random.sample(_SENTENCES, self._random.randrange(1, 30)))
+        return {"content": {"Title": "A title", "Content": text}, "author_id": "me"}
+
+
+@contextmanager
+def under_load(twin: Twin, seed: int = 1) -> Iterator[Writer]:
+    """Writes go on inside the block, and have ended after it."""
+    writer = Writer(twin, seed)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.end()
+
+
+def check_in_step(twin: Twin) -> None:
+    """The oracle, and that nothing was set aside on the way."""
+    report = twin.report(settle_s=90)
+    assert report.in_step, report.as_dict()
+    assert twin.dead_letters() == []
+
+
+def test_killing_the_pipeline_loses_nothing(twin: Twin) -> None:
+    """kill -9 of the feature pipeline at random moments: every change is there in the end."""
+    with under_load(twin) as writer:
+        for pause in (0.3, 1.1, 0.7):
+            time.sleep(pause)
+            twin.pipeline.kill()
+            twin.pipeline.start()
+    assert writer.operations > 50
+    check_in_step(twin)
+
+
+def test_killing_the_capture_loses_nothing(twin: Twin) -> None:
+    """kill -9 of data_cdc at random moments: it resumes where the broker had confirmed."""
+    with under_load(twin, seed=2):
+        for pause in (0.4, 0.9, 0.2, 1.3):
+            time.sleep(pause)
+            twin.cdc.kill()
+            twin.cdc.start()
+    check_in_step(twin)
+
+
+def test_a_broker_that_dies_loses_nothing(twin: Twin, infra: LocalStack) -> None:
+    """kill -9 of RabbitMQ under load: both services come back to it by themselves."""
+    with under_load(twin, seed=3):
+        time.sleep(1.5)
+        infra.kill("mq")
+        time.sleep(1)
+        infra.start("mq")
+        until(lambda: twin.pipeline.text().count("broker.connected") >= 2, "the consumer", 90)
+    check_in_step(twin)
+
+
+def test_a_qdrant_that_dies_loses_nothing(twin: Twin, fresh_qdrant: LocalStack) -> None:
+    """kill -9 of Qdrant under load: what was not written waits until it is back."""
+    with under_load(twin, seed=4):
+        time.sleep(1)
+        fresh_qdrant.kill("qdrant")
+        twin.pipeline.says("write.retried")
+        fresh_qdrant.start("qdrant")
+        time.sleep(1)
+    check_in_step(twin)
+
+
+def test_a_stepdown_of_the_primary_loses_nothing(twin: Twin) -> None:
+    """An election under load: the change stream resumes on the new primary."""
+    with under_load(twin, seed=5) as writer:
+        time.sleep(1)
+        before = writer.operations
+        twin.mongo.admin.command({"replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 3})
+        until(lambda: writer.operations > before + 50, "writes to go on")
+    check_in_step(twin)
+
+
+def test_sigterm_drains_and_repeats_nothing(twin: Twin) -> None:
+    """A stopped pipeline ends with status 0, and what it wrote is not delivered again."""
+    with under_load(twin, seed=6):
+        time.sleep(1)
+        assert twin.pipeline.end() == 0
+    assert '"drained": true' in twin.pipeline.text()
+    twin.pipeline.start()
+    check_in_step(twin)
+    assert "event.stale" not in twin.pipeline.text()
+
+
+def test_a_replay_of_the_whole_log_changes_nothing(twin: Twin) -> None:
+    """Old messages that come again bring back neither an old state nor a deleted document."""
+    with under_load(twin, seed=7):
+        time.sleep(2)
+    check_in_step(twin)
+    state = twin.mongo[twin.settings.mongo.state_database]
+    oldest = min(
+        version_seconds(payload["version"])
+        for name in ("articles", "posts")
+        for payload in _payloads(twin, f"cleaned_{name}")
+    )
+    twin.cdc.end()
+    rewound = state["cdc_checkpoints"].find_one()
+    assert rewound is not None
+    state["cdc_checkpoints"].update_one(
+        {"_id": rewound["_id"]}, {"$set": {"token": None, "time": Timestamp(oldest, 1)}}
+    )
+    twin.cdc.start()
+    until(lambda: twin.pipeline.text().count("event.stale") > 10, "old events to come again")
+    check_in_step(twin)
+
+
+def _payloads(twin: Twin, collection: str) -> list[dict[str, Any]]:
+    records, _ = twin.qdrant.scroll(collection, limit=1000)
+    return [record.payload or {} for record in records]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_kills_lose_nothing(twin: Twin) -> None:
+    """Twenty kills of either service, at random, under load."""
+    chance = random.Random(20)  # noqa: S311 - a repeatable choice
+    with under_load(twin, seed=20):
+        for _ in range(20):
+            time.sleep(chance.uniform(0.1, 2.0))
+            victim = chance.choice([twin.cdc, twin.pipeline])
+            victim.kill()
+            victim.start()
+    check_in_step(twin)
