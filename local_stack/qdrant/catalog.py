@@ -140,7 +140,7 @@ class Catalog:
         with self._lock:
             self._refuse_taken(name)
             directory = uuid.uuid4().hex
-            shard = Shard.create(self._shards / directory, schema)
+            shard = Shard.create(self._shards / directory, schema.engine_config())
             self._store(
                 self.state.with_collection(Collection(name, directory, config, shard, schema))
             )
@@ -159,7 +159,7 @@ class Catalog:
             if collection is None:
                 return False
             self._store(self.state.without(name))
-            collection.shard.discard()
+            collection.shard.close()
             shutil.rmtree(self._shards / collection.directory, ignore_errors=True)
             return True
 
@@ -214,7 +214,7 @@ class Catalog:
     def _open(self, name: str, facts: dict[str, Any]) -> Collection:
         config, indexes = facts["config"], facts["indexes"]
         schema = parse_schema(config["vectors"], config["sparse_vectors"])
-        shard = Shard.load(self._shards / facts["directory"], schema)
+        shard = Shard.load(self._shards / facts["directory"])
         there = set(shard.info().payload_schema)
         for field_name in sorted(set(indexes) - there):
             shard.create_index(field_name, index_params(indexes[field_name]))

@@ -86,7 +86,7 @@ def build_app(catalog: Catalog) -> Starlette:
     return Starlette(routes=routes)
 
 
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _HEALTH = {
     "/healthz": "healthz check passed",
     "/livez": "healthz check passed",
@@ -224,17 +224,17 @@ def _delete_index(call: Call) -> Any:
 def _write(operation: str) -> Endpoint:
     def endpoint(call: Call) -> Any:
         collection = call.collection
-        update = parse_update(operation, call.body, call.raw, collection.schema)
-        return {"operation_id": collection.shard.apply([update]), "status": call.status}
+        step = parse_update(operation, call.body, collection.schema)
+        return {"operation_id": collection.shard.apply([step]), "status": call.status}
 
     return endpoint
 
 
 def _write_batch(call: Call) -> Any:
     collection = call.collection
-    updates = parse_batch(call.body, collection.schema)
-    last = collection.shard.apply(updates)
-    numbers = range(last - len(updates) + 1, last + 1)
+    steps = parse_batch(call.body, collection.schema)
+    last = collection.shard.apply(steps)
+    numbers = range(last - len(steps) + 1, last + 1)
     return [{"operation_id": number, "status": call.status} for number in numbers]
 
 

@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import qdrant_edge as edge
 
-from local_stack.qdrant.errors import BadRequest, NotFound, engine_errors
+from local_stack.qdrant.errors import engine_errors
 from local_stack.qdrant.filters import has_ids
-from local_stack.qdrant.journal import Journal
-from local_stack.qdrant.updates import restore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from local_stack.qdrant.points import PointId
-    from local_stack.qdrant.schema import Schema
-    from local_stack.qdrant.updates import Update
+
+    # Looks at the shard, under its lock, and gives what to write, one after the other.
+    Step = Callable[["Shard"], Iterable[edge.UpdateOperation]]
 
 _PAGE = 10_000
-_ENGINE = "engine"
-_JOURNAL = "journal"
-_LONG_JOURNAL = 64 * 1024 * 1024
 
 
 class Shard:
     """Reads and writes of one shard. Thread-safe; only writers wait for each other.
 
-    A write that `apply` returned from survives the death of the process. `tidy` brings
-    it to the disk itself.
+    A write is in the engine's log when `apply` returns, and survives the death of the
+    process. `tidy` brings it to the disk itself.
     """
 
-    def __init__(self, engine: edge.EdgeShard, journal: Journal) -> None:
+    def __init__(self, engine: edge.EdgeShard) -> None:
         self._engine = engine
-        self._journal = journal
         self._lock = threading.RLock()
         self._operations = 0
         self._flushed = 0
@@ -47,41 +41,27 @@ class Shard:
         self._last_flush = self._last_optimize = time.monotonic()
 
     @classmethod
-    def create(cls, path: Path, schema: Schema) -> Shard:
+    def create(cls, path: Path, config: edge.EdgeConfig) -> Shard:
         """A new, empty shard in `path`."""
         with engine_errors():
-            (path / _ENGINE).mkdir(parents=True)
-            engine = edge.EdgeShard.create(str(path / _ENGINE), schema.engine_config())
-            return cls(engine, Journal(path / _JOURNAL))
+            path.mkdir(parents=True)
+            return cls(edge.EdgeShard.create(str(path), config))
 
     @classmethod
-    def load(cls, path: Path, schema: Schema) -> Shard:
-        """The shard in `path`, with everything done again that may not have reached the disk."""
+    def load(cls, path: Path) -> Shard:
+        """The shard in `path`, with what its log holds replayed."""
         with engine_errors():
-            engine = edge.EdgeShard.load(str(path / _ENGINE))
-            shard = cls(engine, Journal(path / _JOURNAL))
-            shard._repeat(schema)
-            return shard
+            return cls(edge.EdgeShard.load(str(path)))
 
-    def _repeat(self, schema: Schema) -> None:
-        for header, body in self._journal.records():
-            update = restore(header, body, schema)
-            # What failed then, such as a payload for a missing point, fails now alike.
-            with suppress(NotFound, BadRequest), engine_errors():
-                self._engine.update(update.build(update.choose(self)))
-            self._operations += 1
+    def apply(self, steps: Sequence[Step]) -> int:
+        """Do `steps` in order, each on what the one before left. Gives the last one's number.
 
-    def apply(self, updates: Sequence[Update]) -> int:
-        """Do `updates` in order, each on what the one before left. Gives the last one's number.
-
-        One that fails ends the row; those before it stay done.
+        One that fails ends the row; what was done before stays done.
         """
         with self._lock, engine_errors():
-            for update in updates:
-                ids = update.choose(self)
-                if ids:
-                    self._journal.append(update.header(ids), update.body)
-                    self._engine.update(update.build(ids))
+            for step in steps:
+                for operation in step(self):
+                    self._engine.update(operation)
                 self._operations += 1
                 self._last_write = time.monotonic()
             return self._operations
@@ -165,9 +145,10 @@ class Shard:
         """
         with self._lock, engine_errors():
             now = time.monotonic()
-            due = now - self._last_flush >= flush_every_s or self._journal.size > _LONG_JOURNAL
+            due = now - self._last_flush >= flush_every_s
             if due and self._flushed != self._operations:
-                self._flush()
+                self._flushed, self._last_flush = self._operations, now
+                self._engine.flush()
             quiet = now - self._last_write >= idle_s
             overdue = now - self._last_optimize >= optimize_every_s
             if self._optimized != self._operations and (quiet or overdue):
@@ -176,22 +157,8 @@ class Shard:
 
     def close(self) -> None:
         """Flush and let go of the files. Idempotent; what comes after fails with NotFound."""
-        with self._lock, suppress(NotFound), engine_errors():
-            self._flush()
-            self._engine.close()
-            self._journal.close()
-
-    def discard(self) -> None:
-        """Let go of the files, which are about to be removed."""
         with self._lock:
             self._engine.close()
-            self._journal.close()
-
-    def _flush(self) -> None:
-        self._journal.rotate()
-        self._engine.flush()
-        self._journal.forget()
-        self._flushed, self._last_flush = self._operations, time.monotonic()
 
 
 def _own_id(identity: edge.PointId) -> PointId:
