@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Libraries whose own lines say nothing that ours do not say better.
 _QUIET = (
-    "pika",
     "httpx",
     "httpcore",
     "sentence_transformers",
@@ -75,6 +74,8 @@ def _route_standard_library(
     root.setLevel(logging.WARNING)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Each of its errors also comes as an exception or to a callback, and is told from there.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:

@@ -70,5 +70,6 @@ def explain(error: Exception, config: MongoConfig) -> ServiceUnavailable | Confi
 
 
 def _plain(error: Exception) -> str:
-    """The first sentence of a driver's message, without its dump of the topology."""
-    return str(error).partition(", Timeout:")[0].partition(" (configured timeouts")[0].rstrip(". ")
+    """The first sentence of a driver's message, without its dumps."""
+    text = str(error).partition(", full error:")[0].partition(", Timeout:")[0]
+    return text.partition(" (configured timeouts")[0].rstrip(". ")

@@ -56,7 +56,11 @@ def _refuses(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """What a pika error says; many of them say it only in their arguments or class."""
+    """What a pika error says; many of them say it only in an error that they carry."""
+    carried = [getattr(error, "exception", None), *getattr(error, "exceptions", ()), *error.args]
+    causes = [cause for cause in carried if isinstance(cause, BaseException)]
+    if causes:
+        return reason_of(causes[-1])
     text = str(error) or ", ".join(str(argument) for argument in error.args)
     return text or type(error).__name__
 

@@ -36,16 +36,21 @@ log = get_logger()
 _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
 
 
+class Unroutable(ServiceUnavailable):
+    """The broker returned a message that no queue takes."""
+
+
 class PublishInterrupted(TransientError):
     """What was sent after the last confirmed message may not have arrived.
 
-    `size_limit` is the broker's limit in bytes where a message was too large for
-    it: sending that one again would break every connection.
+    `cause` tells why. `size_limit` is the broker's limit in bytes where a message
+    was too large for it: sending that one again would break every connection.
     """
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"publishing was interrupted: {why}. Send again from the last confirm.")
-        limit = _TOO_LARGE.search(why)
+    def __init__(self, cause: TwinError) -> None:
+        super().__init__(f"publishing was interrupted. {cause} Send again from the last confirm.")
+        self.cause = cause
+        limit = _TOO_LARGE.search(str(cause))
         self.size_limit = int(limit[1]) if limit else None
 
 
@@ -175,7 +180,7 @@ class Publisher:
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise PublishInterrupted(str(self._failure))
+            raise PublishInterrupted(self._failure)
 
     def _wake(self) -> None:
         if not self._draining and self._connection is not None:
@@ -263,7 +268,7 @@ class Publisher:
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
         cause = f"no queue takes routing key {method.routing_key!r}"
-        self._fail(ServiceUnavailable("RabbitMQ", self._config.address, cause))
+        self._fail(Unroutable("RabbitMQ", self._config.address, cause))
 
     def _set_blocked(self, blocked: bool) -> None:
         log.warning("broker.blocked" if blocked else "broker.unblocked", publisher=self._name)
