@@ -18,10 +18,11 @@ class Meaning(Enum):
     OVERSIZE = "the event is larger than a reply may be: ask for it without its document"
 
 
-# ChangeStreamHistoryLost and InvalidResumeToken, then a token that is no hexadecimal and one that
-# does not decode. CappedPositionLost (136) is not among them: the cursor fell off the oplog's
-# end, and opening it again tells whether the position did, too.
-_LOST = frozenset({286, 260, 40649, 50811})
+# ChangeStreamHistoryLost and InvalidResumeToken; then a token that is no hexadecimal (of what we
+# send, only a token can fail to parse) and one that does not decode. CappedPositionLost (136) is
+# not among them: the cursor fell off the oplog's end, and opening it again tells whether the
+# position did, too.
+_LOST = frozenset({286, 260, 9, 50811})
 _UNKNOWN = 280
 _OVERSIZE = 10334
 _NO_REPLICA_SET = 40573

@@ -8,16 +8,17 @@ That message is a JSON null, which every consumer of change events skips.
 
 from __future__ import annotations
 
-import pika
 from pika.adapters.blocking_connection import BlockingConnection
-from pika.exceptions import NackError, UnroutableError
 
-from core.logging import get_logger
+from core.errors import ServiceUnavailable
+from core.events import Message
+from core.mq.publisher import Publisher, PublishInterrupted, Unroutable
 from core.mq.topology import EXCHANGE, Topology
+from data_cdc.errors import GapFound
 
 _NOTHING = b"null"
-
-log = get_logger()
+# A quorum queue that has just come back may swallow what comes before it has a leader.
+_CONFIRM_S = 5.0
 
 
 def bind_mark(connection: BlockingConnection, topology: Topology) -> None:
@@ -27,19 +28,28 @@ def bind_mark(connection: BlockingConnection, topology: Topology) -> None:
     channel.close()
 
 
-def has_mark(connection: BlockingConnection, topology: Topology) -> bool:
-    """Whether the queue is the one that was marked."""
-    channel = connection.channel()
-    channel.confirm_delivery()
-    properties = pika.BasicProperties(content_type="application/json", type="mark")
+def expect_mark(publisher: Publisher, topology: Topology, address: str) -> None:
+    """Return once the queue that was marked has confirmed a message, the first of `publisher`.
+
+    Raises GapFound when it is not there, and TransientError: open another publisher.
+    """
+    message = Message(
+        routing_key=_key(topology),
+        body=_NOTHING,
+        message_id="",
+        type="mark",
+        timestamp=0,
+        headers={},
+    )
     try:
-        channel.basic_publish(EXCHANGE, _key(topology), _NOTHING, properties, mandatory=True)
-    except UnroutableError:
-        return False
-    except NackError:
-        log.debug("mark.refused", queue=topology.queue)  # by a queue that is there, and full
-    channel.close()
-    return True
+        publisher.send(message, _CONFIRM_S)
+        confirmed = publisher.flush(_CONFIRM_S)
+    except PublishInterrupted as error:
+        if isinstance(error.cause, Unroutable):
+            raise GapFound(f"queue {topology.queue!r} is gone, or was made anew") from None
+        raise
+    if not confirmed:
+        raise ServiceUnavailable("RabbitMQ", address, f"queue {topology.queue!r} confirms nothing")
 
 
 def _key(topology: Topology) -> str:

@@ -57,6 +57,11 @@ class Outlet:
         self._keeper.forget()
         self._relay.expects_mark = resumes
 
+    def await_broker(self) -> None:
+        """Return once the broker is there, and the queue is the one expected."""
+        while not self._relay.connected:
+            self.tick(_FULL_WAIT_S)
+
     def put(self, event: Event, position: Position | None) -> None:
         """Hand over `event`; returns when there is room for the next.
 

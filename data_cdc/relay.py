@@ -11,17 +11,19 @@ from time import monotonic
 from pika.exceptions import AMQPError
 
 from core.config import RabbitConfig
-from core.errors import TransientError, TwinError
+from core.errors import ServiceUnavailable, TransientError, TwinError
 from core.logging import get_logger
 from core.mq.connection import explain, open_blocking
 from core.mq.publisher import Publisher, PublishInterrupted
 from core.mq.topology import Topology, declare
 from core.retry import Backoff
 from data_cdc.errors import GapFound
-from data_cdc.mark import bind_mark, has_mark
+from data_cdc.mark import bind_mark, expect_mark
 from data_cdc.outbox import MAX_MESSAGES, Entry, Outbox
 
 _NAME = "llm-twin-data-cdc"
+# No confirm at all for so long, though the broker does not block: the connection is of no use.
+_CONFIRM_S = 30.0
 
 log = get_logger()
 
@@ -54,6 +56,7 @@ class Relay:
         self._collected = 0
         self._backoff = Backoff(longest=5.0)
         self._not_before = 0.0
+        self._progress_at = 0.0
 
     @property
     def connected(self) -> bool:
@@ -72,6 +75,7 @@ class Relay:
             return []
         try:
             self._send(publisher, wait_s)
+            self._check_progress()
         except PublishInterrupted as error:
             return self._break_off(publisher, error)
         return self._collect(publisher)
@@ -86,6 +90,8 @@ class Relay:
 
     def _send(self, publisher: Publisher, wait_s: float) -> None:
         publisher.check()
+        if not len(self._outbox) or publisher.blocked:
+            self._progress_at = monotonic()
         for entry in self._outbox.to_send():
             if not publisher.send(entry.message, wait_s):
                 return
@@ -97,6 +103,7 @@ class Relay:
         if not fresh:
             return []
         self._collected += fresh
+        self._progress_at = monotonic()
         self._backoff.reset()
         return self._outbox.confirm(fresh)
 
@@ -117,29 +124,44 @@ class Relay:
             return None
         try:
             self._prepare()
-            publisher = Publisher(self._config, window=MAX_MESSAGES, name=_NAME).__enter__()
-        except GapFound:
-            raise
+            publisher = self._open()
         except TransientError as error:
+            if isinstance(error, GapFound):
+                raise
             self._postpone(error)
             return None
         log.info("broker.connected", address=self._config.address, queue=self._topology.queue)
+        self._collected, self._progress_at = publisher.confirmed, monotonic()
         self._publisher = publisher
         return publisher
 
     def _prepare(self) -> None:
+        """Make sure that exchange, queue and bindings are there."""
         connection = open_blocking(self._config, f"{_NAME}-topology")
         try:
             declare(connection, self._topology)
             if not self.expects_mark:
                 bind_mark(connection, self._topology)
-                self.expects_mark = True
-            elif not has_mark(connection, self._topology):
-                raise GapFound(f"queue {self._topology.queue!r} is gone, or was made anew")
         except (AMQPError, OSError) as error:
             raise explain(error, self._config) from error
         finally:
             _close(connection)
+
+    def _open(self) -> Publisher:
+        publisher = Publisher(self._config, window=MAX_MESSAGES, name=_NAME).__enter__()
+        try:
+            if self.expects_mark:
+                expect_mark(publisher, self._topology, self._config.address)
+            self.expects_mark = True
+        except TwinError:
+            publisher.close()
+            raise
+        return publisher
+
+    def _check_progress(self) -> None:
+        if monotonic() - self._progress_at > _CONFIRM_S:
+            cause = f"no confirm for {_CONFIRM_S:.0f} s"
+            raise PublishInterrupted(ServiceUnavailable("RabbitMQ", self._config.address, cause))
 
     def _postpone(self, error: TwinError) -> None:
         delay = self._backoff.next_delay()

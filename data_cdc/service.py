@@ -121,6 +121,7 @@ class Capture:
         self._outlet.begin(resumes=kept is not None)
         start = Position(self._insist(self._now)) if kept is None else kept.position
         known = () if kept is None else kept.collections
+        self._outlet.await_broker()
         new = tuple(name for name in self._cdc.collections if name not in known)
         if new and self._cdc.snapshot_mode != "no_data":
             self._snapshot(new, self._insist(self._now) if kept else start.time, resume=start)

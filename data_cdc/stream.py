@@ -87,8 +87,9 @@ class ChangeSource:
         if change is None:
             self._rest(stream.resume_token)
             return None
-        if self._slim:
-            change = self._hydrated(change)
+        if self._lacks_document(change):
+            change["fullDocument"] = self._look_up(change)
+        self._count_slim()
         self._position = position_of(change)
         if change["operationType"] == "invalidate":
             self.close()
@@ -114,22 +115,29 @@ class ChangeSource:
             self._slim = 0
             self.close()
 
-    def _hydrated(self, change: dict[str, Any]) -> dict[str, Any]:
-        """Look up what the server could not send: a later state, as updateLookup's is."""
-        if "documentKey" in change and change["operationType"] != "delete":
-            collection = self._database[change["ns"]["coll"]]
-            change["fullDocument"] = collection.find_one(
-                {"_id": {"$eq": change["documentKey"]["_id"]}}
-            )
-        self._slim -= 1
-        if not self._slim:
-            self.close()
-        return change
+    def _lacks_document(self, change: Mapping[str, Any]) -> bool:
+        """Whether the server was told to send the change without its document."""
+        return bool(self._slim) and change["operationType"] in ("insert", "update", "replace")
+
+    def _look_up(self, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The document as of the change or later, as a majority has it; None if it is gone."""
+        collection = self._database[change["ns"]["coll"]]
+        identifier = change["documentKey"]["_id"]
+        with self._database.client.start_session(causal_consistency=True) as session:
+            session.advance_operation_time(change["clusterTime"])
+            return collection.find_one({"_id": {"$eq": identifier}}, session=session)
+
+    def _count_slim(self) -> None:
+        if self._slim:
+            self._slim -= 1
+            if not self._slim:
+                self.close()
 
     def _recover(self, error: PyMongoError) -> None:
         match meaning_of(error):
             case Meaning.LOST:
-                raise GapFound(f"MongoDB's oplog no longer holds the position ({error})")
+                reason = str(error).partition(", full error")[0]
+                raise GapFound(f"MongoDB can no longer resume ({reason})")
             case Meaning.UNKNOWN if self._position.token is not None:
                 log.warning("stream.token_unknown", begins_at=str(self._position.time))
                 self._position = Position(self._position.time)

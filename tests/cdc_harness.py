@@ -1,0 +1,184 @@
+"""data_cdc as a process, and the queue it fills, for tests on real services."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pika
+from pymongo import MongoClient
+
+from core.events import ChangeEvent, Event, Purge, SnapshotCompleted, decode
+from core.versions import Version
+
+Client = MongoClient[dict[str, Any]]
+COLLECTIONS = ("articles", "posts", "repositories", "repository_files")
+
+
+class Cdc:
+    """Starts, kills and stops `python -m data_cdc`; its log goes to one file."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self._environment = {**os.environ, **environment, "LOG_FORMAT": "json"}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = log
+
+    def start(self, **extra: str) -> None:
+        """Start it, and do not wait."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "data_cdc"],
+                env={**self._environment, **extra},
+                stdout=log,
+                stderr=log,
+            )
+
+    def end(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
+        """Send a signal and wait; the exit status."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self._process.wait(timeout)
+
+    def wait(self, timeout: float = 20) -> int:
+        """Wait until it ends by itself; the exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
+    def says(self, text: str, *, timeout: float = 20, times: int = 1) -> None:
+        """Wait until the log holds `text`."""
+        until(lambda: self.text().count(text) >= times, f"the log to say {text!r}", timeout)
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+
+@contextmanager
+def cdc_process(environment: Mapping[str, str], log: Path) -> Iterator[Cdc]:
+    """One that has not started yet, and does not outlive the test."""
+    cdc = Cdc(environment, log)
+    try:
+        yield cdc
+    finally:
+        cdc.end(signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Received:
+    """One message of the queue."""
+
+    message_id: str
+    headers: Mapping[str, Any]
+    event: Event
+
+
+class Queue:
+    """Reads the queue as a consumer would. Only while nobody else does."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._host = environment["RABBITMQ_HOST"]
+        self._port = int(environment["RABBITMQ_PORT"])
+        self._name = environment["RABBITMQ_QUEUE_NAME"]
+        self.received: list[Received] = []
+
+    def read_until(self, done: Callable[[Received], bool], timeout: float = 30) -> list[Received]:
+        """Everything up to the first message that is `done`, and what was read before."""
+        deadline = time.monotonic() + timeout
+        with self._connection() as connection:
+            channel = connection.channel()
+            while True:
+                for method, properties, body in channel.consume(self._name, inactivity_timeout=1):
+                    if method is None:
+                        break
+                    channel.basic_ack(method.delivery_tag)
+                    if self._take(properties, body) and done(self.received[-1]):
+                        channel.cancel()
+                        return self.received
+                assert time.monotonic() < deadline, f"not seen in {len(self.received)} messages"
+
+    def read_to(self, entry: str, timeout: float = 30) -> list[Received]:
+        """Everything up to the first event of the document whose key is `entry`."""
+        return self.read_until(
+            lambda one: isinstance(one.event, ChangeEvent) and one.event.key == entry, timeout
+        )
+
+    def delete(self) -> None:
+        with self._connection() as connection:
+            connection.channel().queue_delete(self._name)
+
+    def declare_anew(self, database: str) -> None:
+        """Make it again as the feature pipeline does when it starts."""
+        from core.mq.topology import Topology, declare
+
+        with self._connection() as connection:
+            declare(connection, Topology(database, COLLECTIONS, self._name))
+
+    def _take(self, properties: pika.BasicProperties, body: bytes) -> bool:
+        event = decode(body, properties.headers, message_id=properties.message_id)
+        if event is None:
+            return False
+        self.received.append(Received(event.message_id, properties.headers or {}, event))
+        return True
+
+    def _connection(self) -> pika.BlockingConnection:
+        return pika.BlockingConnection(pika.ConnectionParameters(self._host, self._port))
+
+
+def replay(received: list[Received]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The documents that a consumer ends up with: it drops what is older, sweeps and purges."""
+    newest: dict[tuple[str, str], tuple[Version, Mapping[str, Any] | None]] = {}
+    for one in received:
+        match one.event:
+            case ChangeEvent(version=Version() as version) as event:
+                name = (event.collection, event.key)
+                if name not in newest or newest[name][0] <= version:
+                    newest[name] = (version, event.document)
+            case Purge() as purge:
+                newest = {
+                    name: kept
+                    for name, kept in newest.items()
+                    if purge.collection not in (None, name[0]) or kept[0] > purge.version
+                }
+            case SnapshotCompleted() as marker:
+                newest = {
+                    name: kept
+                    for name, kept in newest.items()
+                    if name[0] not in marker.collections or kept[0].number >= marker.version.number
+                }
+    return {name: kept[1] for name, kept in newest.items() if kept[1] is not None}
+
+
+def out_of_order(received: list[Received]) -> list[str]:
+    """Keys whose stream events, each counted once, came with a version below an earlier one."""
+    seen: set[str] = set()
+    last: dict[tuple[str, str], Version] = {}
+    wrong = []
+    for one in received:
+        event = one.event
+        if one.message_id in seen or not isinstance(event, ChangeEvent):
+            continue
+        seen.add(one.message_id)
+        if event.snapshot != "false" or event.version is None:
+            continue
+        name = (event.collection, event.key)
+        if name in last and event.version < last[name]:
+            wrong.append(event.key)
+        last[name] = event.version
+    return wrong
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = 20) -> None:
+    """Wait for `condition`, or fail naming `what`."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        time.sleep(0.05)
