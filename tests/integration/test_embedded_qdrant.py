@@ -86,9 +86,9 @@ def test_acknowledged_writes_survive_sigkill(tmp_path: Path) -> None:
 
 @pytest.mark.fault
 def test_writer_killed_server_and_retry_lose_nothing(tmp_path: Path) -> None:
-    """A writer that sends again what was not answered loses nothing over five kills."""
+    """A writer that sends again what was not answered loses nothing over three kills."""
     written = 0
-    for _ in range(5):
+    for _ in range(3):
         running = RunningQdrant(tmp_path / "data")
         with connect(running) as client:
             if not client.collection_exists("a"):
