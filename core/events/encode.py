@@ -22,6 +22,11 @@ HEADER_KEY = "x-cdc-key"
 HEADER_VERSION = "x-cdc-version"
 HEADER_POSITION = "x-cdc-pos"
 
+# All properties of a message must fit one frame of 128 KiB, or the broker closes the connection.
+# A longer key, which the body holds as well, goes without; such a document's messages then
+# share the one partition of what has no key.
+_LONGEST_HEADER = 16 * 1024
+
 MessageFormat = Literal["envelope", "flat"]
 
 
@@ -62,8 +67,11 @@ def extended_json(value: Any) -> str:
 
 
 def _message(event: ChangeEvent, body: Mapping[str, Any]) -> Message:
-    headers: dict[str, str | int] = {HEADER_KEY: f"{event.db}.{event.collection}/{event.key}"}
-    if event.version is not None:
+    headers: dict[str, str | int] = {}
+    key = f"{event.db}.{event.collection}/{event.key}"
+    if len(key.encode()) <= _LONGEST_HEADER:
+        headers[HEADER_KEY] = key
+    if event.version is not None and len(event.version.pos) <= _LONGEST_HEADER:
         headers[HEADER_VERSION] = event.version.number
         headers[HEADER_POSITION] = event.version.pos
     return Message(
