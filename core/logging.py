@@ -11,12 +11,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
     from core.config import LogConfig
 
@@ -39,6 +39,7 @@ def configure_logging(service: str, config: LogConfig, stream: TextIO = sys.stdo
     as_json = config.format == "json" or (config.format == "auto" and not stream.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _naming(service),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -55,8 +56,17 @@ def configure_logging(service: str, config: LogConfig, stream: TextIO = sys.stdo
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(service=service)
     _route_standard_library(stream, shared, renderer)
+
+
+def _naming(service: str) -> Processor:
+    """Context variables would not do: a new thread begins without them."""
+
+    def add_service(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("service", service)
+        return event
+
+    return add_service
 
 
 def _route_standard_library(
