@@ -140,22 +140,28 @@ class Capture:
 
     def _follow(self, start: Position) -> None:
         source = ChangeSource(self._mongo, self._database, self._cdc.collections, start, self._stop)
-        log.info(
-            "cdc.streaming",
-            database=self._mongo.database,
-            collections=list(self._cdc.collections),
-            position=str(start.time),
-        )
-        self._outlet.phase = "streaming"
+        announced = False
         try:
             while True:
                 change = source.next()
+                if source.is_open and not announced:
+                    self._announce(start)
+                    announced = True
                 if change is None:
                     self._outlet.rest(source.position)
                 else:
                     self._handle(change)
         finally:
             source.close()
+
+    def _announce(self, start: Position) -> None:
+        self._outlet.phase = "streaming"
+        log.info(
+            "cdc.streaming",
+            database=self._mongo.database,
+            collections=list(self._cdc.collections),
+            position=str(start.time),
+        )
 
     def _handle(self, change: Mapping[str, Any]) -> None:
         step, position = translate(change, self._cdc.collections), position_of(change)

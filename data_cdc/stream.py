@@ -59,6 +59,11 @@ class ChangeSource:
         """Everything up to here was returned by `next`, or concerns nobody."""
         return self._position
 
+    @property
+    def is_open(self) -> bool:
+        """Whether MongoDB has accepted the position and nothing broke since."""
+        return self._stream is not None
+
     def next(self) -> Mapping[str, Any] | None:
         """The next change; None when there is none within a moment, or MongoDB is away.
 

@@ -49,7 +49,9 @@ def test_killing_it_at_random_moments_under_load_loses_nothing(
         database = client[environment["MONGO_DATABASE_NAME"]]
         with changing(database):
             start_and_kill(cdc, kills)
+        started = cdc.text().count("cdc.streaming")
         cdc.start()
+        cdc.says("cdc.streaming", times=started + 1)
         database.articles.insert_one({"_id": SENTINEL})
         received = queue.read_to(f'"{SENTINEL}"', timeout=60)
         assert replay(received) == contents(database)
