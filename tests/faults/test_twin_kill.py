@@ -39,20 +39,20 @@ class Writer(threading.Thread):
         super().__init__(daemon=True)
         self._twin = twin
         self._random = random.Random(seed)  # noqa: S311 - a repeatable walk
-        self._stop = threading.Event()
+        self._ending = threading.Event()
         self.operations = 0
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            while not self._stop.wait(0.01):
+            while not self._ending.wait(0.01):
                 self._step()
                 self.operations += 1
         except BaseException as error:  # noqa: BLE001 - told to the test
             self.error = error
 
     def end(self) -> None:
-        self._stop.set()
+        self._ending.set()
         self.join(30)
         assert self.error is None, self.error
 

@@ -1,0 +1,1 @@
+"""The demo: the whole path on one machine, with a web of its own, told as it happens."""
