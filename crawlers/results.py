@@ -107,5 +107,7 @@ class FetchFailed(TransientError):
 class UserInvalid(PoisonError):
     """A user's name that cannot be resolved to first and last name."""
 
+    exit_status = 2
+
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, reason="user", stage="user")

@@ -18,7 +18,7 @@ from core.documents import entry_id, identifier_of, read_document
 from core.embedding import Embedder
 from core.errors import DocumentRejected, PoisonError, TransientError
 from core.events import ChangeEvent, Purge, SnapshotCompleted
-from core.logging import get_logger
+from core.logging import LineBudget, get_logger
 from core.mq.dead_letters import DeadLetters
 from core.qdrant.client import QdrantRejected
 from core.qdrant.schema import FAMILY_OF
@@ -69,6 +69,8 @@ class Writer:
         self._dead_letters = dead_letters
         self._stop = stop
         self._pipeline_hash = pipeline_hash(embedder)
+        self._received = LineBudget("Messages received.")
+        self._written = LineBudget("Documents written.")
 
     def write(self, steps: Sequence[Step]) -> None:
         """Apply `steps`. Raises Stopping when told to stop while a service is away."""
@@ -95,7 +97,9 @@ class Writer:
         event = item.event
         if not isinstance(event, ChangeEvent):
             return None
-        log.info("Received message.", data_type=event.collection, **_about(event))
+        told = self._received.take(event.collection)
+        if told:
+            log.info("Received message.", data_type=event.collection, **_about(event))
         if event.document is None:
             return _Change(item, event, None)
         try:
@@ -104,7 +108,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever a document does to us, the next must flow
             self._set_aside(item, _rejected(event, error, "clean"))
             return None
-        _log_prepared(event, document)
+        if told:
+            _log_prepared(event, document)
         return _Change(item, event, document)
 
     def _write_or_halve(self, changes: Sequence[_Change]) -> None:
@@ -154,7 +159,9 @@ class Writer:
             vectors = {point.id: row.tolist() for point, row in zip(points, embedded, strict=True)}
         self._store.write(plans, vectors)
         self._look_again(plans)
-        _log_written(plans, self._embedder.size)
+        for plan in plans:
+            if self._written.take(plan.ref.type):
+                _log_written(plan, self._embedder.size)
 
     def _look_again(self, plans: Sequence[DocumentPlan]) -> None:
         """Another writer may have been at work (a paused one that came back): yield to it."""
@@ -254,18 +261,17 @@ def _log_prepared(event: ChangeEvent, document: CleanedDocument) -> None:
     log.info("Cleaned content chunked successfully.", num=len(document.chunks), **about)
 
 
-def _log_written(plans: Sequence[DocumentPlan], size: int) -> None:
-    for plan in plans:
-        about = {"collection": plan.ref.type, "entry_id": plan.manifest["entry_id"]}
-        if plan.manifest.get("deleted"):
-            log.info("Document deleted.", num=len(plan.stale), **about)
-            continue
-        log.info("Successfully inserted requested cleaned point(s)", num=1, **about)
-        log.info("Chunk embedded successfully.", embedding_len=size, num=len(plan.embed), **about)
-        log.info(
-            "Successfully inserted requested vector point(s)",
-            num=len(plan.owned),
-            reused=len(plan.keep),
-            removed=len(plan.stale),
-            **about,
-        )
+def _log_written(plan: DocumentPlan, size: int) -> None:
+    about = {"collection": plan.ref.type, "entry_id": plan.manifest["entry_id"]}
+    if plan.manifest.get("deleted"):
+        log.info("Document deleted.", num=len(plan.stale), **about)
+        return
+    log.info("Successfully inserted requested cleaned point(s)", num=1, **about)
+    log.info("Chunk embedded successfully.", embedding_len=size, num=len(plan.embed), **about)
+    log.info(
+        "Successfully inserted requested vector point(s)",
+        num=len(plan.owned),
+        reused=len(plan.keep),
+        removed=len(plan.stale),
+        **about,
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import qdrant_edge as edge
 
 from local_stack.qdrant.errors import BadRequest
@@ -111,15 +113,31 @@ def _field_condition(fields: Fields) -> edge.FieldCondition:
     return edge.FieldCondition(key, **given)
 
 
+def _match_value(value: Any) -> edge.MatchValue:
+    """A truth value goes as NumPy's: the engine's binding takes Python's for the integers 0 and 1,
+    which match no truth value."""
+    plain: Any = np.bool_(value) if isinstance(value, bool) else value
+    return edge.MatchValue(plain)
+
+
+def _listed(build: Callable[[list[Any]], Any]) -> Callable[[object], Any]:
+    def checked(values: object) -> Any:
+        if not isinstance(values, list) or any(isinstance(value, bool) for value in values):
+            raise BadRequest("match: a list must hold strings or integers")
+        return build(values)
+
+    return checked
+
+
 _MATCHES: dict[str, Any] = {
-    "value": edge.MatchValue,
+    "value": _match_value,
     "text": edge.MatchText,
     "text_any": edge.MatchTextAny,
     "phrase": edge.MatchPhrase,
     "prefix": edge.MatchPrefix,
     "substring": edge.MatchSubstring,
-    "any": edge.MatchAny,
-    "except": edge.MatchExcept,
+    "any": _listed(edge.MatchAny),
+    "except": _listed(edge.MatchExcept),
 }
 
 

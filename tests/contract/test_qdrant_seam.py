@@ -284,6 +284,21 @@ class TestReads:
         page, _ = qdrant.client.scroll(name, limit=2, order_by="version")
         assert [one.id for one in page] == [4, 3]
 
+    @pytest.mark.parametrize("indexed", [False, True])
+    def test_truth_values_match(self, qdrant: Qdrant, indexed: bool) -> None:
+        """A truth value matches itself, is no integer, and its absence is empty."""
+        name = qdrant.documents()
+        if indexed:
+            qdrant.client.create_payload_index(name, "gone", field_schema="bool", wait=True)
+        points = [({"gone": True}, 1), ({"gone": False}, 2), ({}, 3), ({"gone": 1}, 4)]
+        qdrant.client.upsert(
+            name, [models.PointStruct(id=i, vector={}, payload=p) for p, i in points]
+        )
+        for value, expected in ((True, [1]), (False, [2]), (1, [4])):
+            match = models.FieldCondition(key="gone", match=models.MatchValue(value=value))
+            found, _ = qdrant.client.scroll(name, scroll_filter=models.Filter(must=[match]))
+            assert [record.id for record in found] == expected
+
     def test_count_and_facet(self, qdrant: Qdrant) -> None:
         """count obeys its filter; facet counts the points of each value."""
         name = qdrant.documents()
