@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from bson import Binary, ObjectId
-from cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, out_of_order, replay, until
+from cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay, until
 from pymongo.errors import PyMongoError
 
 from core.documents import document_key
@@ -184,7 +184,7 @@ def test_changes_while_the_first_read_runs_are_not_lost(
         cdc.says("cdc.streaming")
     received = finish(database, queue)
     assert replay(received) == contents(database)
-    assert out_of_order(received) == []
+    assert courses(received) == 1
 
 
 def test_it_waits_for_a_broker_that_is_not_up_and_says_so(
@@ -204,7 +204,7 @@ def test_it_waits_for_a_broker_that_is_not_up_and_says_so(
         cdc.says("broker.connected", times=2)
     received = finish(database, queue)
     assert replay(received) == contents(database)
-    assert out_of_order(received) == []
+    assert courses(received) <= 2
 
 
 def test_a_stepdown_under_load_loses_nothing(
@@ -222,7 +222,7 @@ def test_a_stepdown_under_load_loses_nothing(
         until(lambda: database.articles.count_documents({}) > count + 50, "more documents")
     received = finish(database, queue)
     assert replay(received) == contents(database)
-    assert out_of_order(received) == []
+    assert courses(received) == 1
 
 
 def test_sigterm_drains_and_the_next_run_repeats_nothing(
