@@ -21,7 +21,7 @@ _UNAUTHORISED = (401, 403)
 _BUSY = (408, 425, 429)
 
 
-@dataclass
+@dataclass(eq=False)
 class QdrantRejected(TwinError):
     """Qdrant understood a request and will never accept it: a bad point, a missing collection."""
 
