@@ -46,7 +46,7 @@ local-test-retriever: ## search what was crawled and show the passages (QUERY=".
 	@scripts/stack search
 
 demo: ## watch text go from the web to search, with an edit and a delete; installs first
-	@scripts/demo $(ARGS)
+	@scripts/demo
 
 test: ## install what tests need, then run all but the slow ones (ARGS="-k name")
 	@scripts/test not-slow $(ARGS)
