@@ -31,6 +31,7 @@ class StoredChunk:
     id: str
     version: int
     index: int
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class DocumentPlan:
     """All writes that one event causes, in the order in which they are applied.
 
     `embed` are new chunks; `keep` are stored ones, whose vectors stay and whose
-    payload is renewed by `renewal`, `moved` those of them with another position;
+    payload is renewed by `renewal`, `moved` what else those of them get that stand
+    elsewhere now;
     `stale` are ids that this version does not own.
     """
 
@@ -56,7 +58,7 @@ class DocumentPlan:
     embed: tuple[ChunkPoint, ...]
     keep: tuple[str, ...]
     renewal: Mapping[str, Any]
-    moved: Mapping[str, int]
+    moved: Mapping[str, Mapping[str, Any]]
     manifest_id: str
     manifest: Mapping[str, Any]
     stale: tuple[str, ...]
@@ -108,7 +110,6 @@ def plan_write(
         manifest_id=manifest_id(ref),
         manifest={
             **common,
-            "name": source.name,
             "path": source.path,
             "cleaned_content": document.text,
             "pos": version.pos,
@@ -155,14 +156,12 @@ def _points(
     ref: DocumentRef, document: CleanedDocument, common: Mapping[str, Any]
 ) -> list[ChunkPoint]:
     hashes = [chunk.content_hash for chunk in document.chunks]
-    source = document.source
     return [
         ChunkPoint(
             id=point_id,
             text=chunk.embedded_text,
             payload={
                 **common,
-                "name": source.name,
                 "path": chunk.path,
                 "content": chunk.content,
                 "chunk_index": index,
@@ -175,11 +174,18 @@ def _points(
     ]
 
 
-def _moved(points: Sequence[ChunkPoint], present: Mapping[str, StoredChunk]) -> dict[str, int]:
-    return {
-        point.id: point.payload["chunk_index"]
+def _moved(
+    points: Sequence[ChunkPoint], present: Mapping[str, StoredChunk]
+) -> dict[str, Mapping[str, Any]]:
+    places = {
+        point.id: {"chunk_index": point.payload["chunk_index"], "path": point.payload["path"]}
         for point in points
-        if point.id in present and present[point.id].index != point.payload["chunk_index"]
+    }
+    return {
+        chunk.id: places[chunk.id]
+        for chunk in present.values()
+        if chunk.id in places
+        and places[chunk.id] != {"chunk_index": chunk.index, "path": chunk.path}
     }
 
 
@@ -190,6 +196,7 @@ def _metadata(source: SourceDocument) -> dict[str, Any]:
         "type": source.type,
         "platform": source.platform,
         "link": source.link,
+        "name": source.name,
         "repository_id": source.repository_id,
         "author_id": source.author_id,
         "author_full_name": source.author_full_name,

@@ -81,7 +81,7 @@ class QdrantStore:
         found: dict[DocumentRef, list[StoredChunk]] = {ref: [] for ref in refs}
         for family, group in _by_family(refs, lambda ref: ref.type).items():
             wanted = _any_of("key", [ref.key for ref in group])
-            fields = ["key", "type", "version", "chunk_index"]
+            fields = ["key", "type", "version", "chunk_index", "path"]
             for record in self._scroll(vector_name(family), models.Filter(must=[wanted]), fields):
                 payload = record.payload or {}
                 ref = DocumentRef(str(payload.get("type")), str(payload.get("key")))
@@ -161,8 +161,8 @@ def _chunk_writes(
         yield models.UpsertOperation(upsert=listed), len(points), sum(map(_size, batch))
     for ids in _pages(plan.keep, _MAX_POINTS):
         yield _set_payload(plan.renewal, ids, guard), len(ids), 1000
-    for point_id, index in plan.moved.items():
-        yield _set_payload({"chunk_index": index}, [point_id], guard), 1, 200
+    for point_id, place in plan.moved.items():
+        yield _set_payload(place, [point_id], guard), 1, 500
 
 
 def _manifest_write(plan: DocumentPlan) -> tuple[Operation, int, int]:
@@ -211,6 +211,7 @@ def _stored(record: models.Record) -> StoredChunk:
         id=str(record.id),
         version=int(payload.get("version") or 0),
         index=int(payload.get("chunk_index") or 0),
+        path=payload.get("path"),
     )
 
 

@@ -61,7 +61,21 @@ def test_what_moved_keeps_its_vector() -> None:
     stored = _stored(["a", "b"])
     plan = _plan(["new", "a", "b"], stored)
     assert [point.text for point in plan.embed] == ["new"]
-    assert plan.moved == {stored[0].id: 1, stored[1].id: 2}
+    assert plan.moved == {
+        stored[0].id: {"chunk_index": 1, "path": None},
+        stored[1].id: {"chunk_index": 2, "path": None},
+    }
+
+
+def test_a_new_name_and_path_reach_the_chunks_that_stay() -> None:
+    """Neither need be in what is embedded, so the chunk stays, and what readers get changes."""
+    raw = {"content": "a", "name": "new", "path": "new.md"}
+    document = CleanedDocument(
+        read_document("articles", '"d"', raw), "a", (Chunk("a", "", "new.md"),)
+    )
+    plan = plan_write(document, _VERSION, 0, _stored(["a"]), "pipeline")
+    assert (plan.embed, plan.renewal["name"]) == ((), "new")
+    assert plan.moved == {plan.keep[0]: {"chunk_index": 0, "path": "new.md"}}
 
 
 def test_the_same_event_again_embeds_nothing() -> None:
