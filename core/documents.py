@@ -89,18 +89,33 @@ def document_key(identifier: Any) -> str:
 
 def identifier_of(key: str) -> Any:
     """The `_id` that `document_key` wrote. Raises ValueError for text that is no such key."""
-    return parse_extended(key)
+    try:
+        return json_util.loads(key, json_options=_READING)
+    except _UNREADABLE as error:
+        raise _no_extended_json(key, error) from error
 
 
 def parse_extended(text: str) -> Any:
     """Extended JSON of any mode as BSON types; dates beyond Python's range are carried.
 
-    Raises ValueError for what is none.
+    MongoDB takes any field name, `$date` and `$oid` too: an object that only looks like
+    a type of extended JSON stays an object. Raises ValueError for what is no JSON.
     """
     try:
-        return json_util.loads(text, json_options=_READING)
+        return json.loads(text, object_pairs_hook=_typed)
     except _UNREADABLE as error:
-        raise ValueError(f"no extended JSON: {text[:200]!r} ({error})") from error
+        raise _no_extended_json(text, error) from error
+
+
+def _typed(pairs: Sequence[tuple[str, Any]]) -> Any:
+    try:
+        return json_util.object_pairs_hook(pairs, _READING)
+    except _UNREADABLE:
+        return dict(pairs)
+
+
+def _no_extended_json(text: str, error: Exception) -> ValueError:
+    return ValueError(f"no extended JSON: {text[:200]!r} ({error})")
 
 
 def entry_id(identifier: Any) -> str:
@@ -185,7 +200,20 @@ def _first(raw: Mapping[str, Any], *names: str) -> Any:
 
 
 def _reference(value: Any) -> str | None:
-    return None if value is None else printable(entry_id(value))
+    match value:
+        case None:
+            return None
+        case Mapping() | list() | tuple():
+            return printable(entry_id(_as_it_arrives(value)))
+        case _:
+            return printable(entry_id(value))
+
+
+def _as_it_arrives(value: Any) -> Any:
+    """Events are relaxed extended JSON, which does not tell a small int64 from an int32."""
+    return parse_extended(
+        json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS, ensure_ascii=False)
+    )
 
 
 def _text(value: Any) -> str | None:

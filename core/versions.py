@@ -6,7 +6,7 @@ take the upper bits and the increment the lower 20, which it never fills.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 INCREMENT_BITS = 20
 MAX_INCREMENT = (1 << INCREMENT_BITS) - 1
@@ -31,6 +31,11 @@ class Version(NamedTuple):
 def version_number(seconds: int, increment: int) -> int:
     """clusterTime as one integer below 2**53, until the year 2242."""
     return seconds << INCREMENT_BITS | min(increment, MAX_INCREMENT)
+
+
+def is_version(number: object) -> TypeGuard[int]:
+    """Whether `number` is a version that Qdrant compares exactly."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 53
 
 
 def version_seconds(number: int) -> int:

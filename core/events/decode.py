@@ -13,14 +13,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from core.documents import document_key, identifier_of, parse_extended
+from core.documents import document_key, identifier_of, parse_extended, printable
 from core.errors import MalformedEvent
 from core.events.encode import HEADER_KEY, HEADER_POSITION, HEADER_VERSION
 from core.events.model import ChangeEvent, Event, Op, Purge, SnapshotCompleted
-from core.versions import Version, version_number
+from core.versions import Version, is_version, version_number
 
 # What Debezium Server sends for a tombstone: nothing, JSON null, or its `null.value`.
 _TOMBSTONES = frozenset({b"", b"null", b"default"})
+# Debezium's JSON converter with schemas on adds these two, and nothing beside them.
+_WRAPPER = {"schema", "payload"}
+_WRAPPED_TOMBSTONE = {"schema": None, "payload": None}
+# The year 2242, up to which a version holds seconds.
+_END_OF_TIME = (1 << 33) * 1000
 _FLAT_META = ("__deleted", "__op", "__db", "__collection", "__source_", "__ts_")
 
 
@@ -37,12 +42,20 @@ def decode(
     if body.strip() in _TOMBSTONES:
         return None
     carrier = _Carrier(headers or {}, routing_key, message_id or _digest(body))
-    fields = _unwrap(_parse(body))
+    parsed = _parse(body)
+    if parsed == _WRAPPED_TOMBSTONE:
+        return None
+    fields = _unwrap(parsed)
+    # A document may have fields of any name, so what only a flat form has is asked first.
+    named = "entry_id" in fields and "type" in fields
+    marked = any(name.startswith(_FLAT_META) for name in fields)
+    if "_id" in fields and (marked or not named):
+        return _flattened(fields, carrier)
+    if named:
+        return _course(fields, carrier)
     if "op" in fields and "source" in fields:
         return _envelope(fields, carrier)
-    if "entry_id" in fields and "type" in fields:
-        return _course(fields, carrier)
-    if any(name.startswith(_FLAT_META) for name in fields) or "_id" in fields:
+    if marked:
         return _flattened(fields, carrier)
     raise MalformedEvent("the message is no change event in any accepted form")
 
@@ -57,7 +70,7 @@ class _Carrier:
 
     def version(self) -> Version | None:
         number, pos = self._headers.get(HEADER_VERSION), self._headers.get(HEADER_POSITION)
-        if isinstance(number, int) and not isinstance(number, bool) and isinstance(pos, str):
+        if is_version(number) and isinstance(pos, str):
             return Version(number, pos)
         return None
 
@@ -90,7 +103,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _unwrap(value: Any) -> dict[str, Any]:
-    if isinstance(value, dict) and "payload" in value and "schema" in value:
+    if isinstance(value, dict) and value.keys() == _WRAPPER:
         value = value["payload"]
     if not isinstance(value, dict):
         raise MalformedEvent("the body is JSON but no object")
@@ -132,7 +145,7 @@ def _change(
         before=before,
         version=_version(source) or carrier.version(),
         version_hint=_hint(source.get("ts_ms"), source.get("ord")),
-        wall_ms=_integer(source.get("wallTime") or source.get("ts_ms") or fields.get("ts_ms")),
+        wall_ms=_moment(source.get("wallTime") or source.get("ts_ms") or fields.get("ts_ms")),
         message_id=carrier.message_id,
         snapshot=str(source.get("snapshot") or "false").lower(),
     )
@@ -153,7 +166,7 @@ def _course(fields: Mapping[str, Any], carrier: _Carrier) -> ChangeEvent:
         op=Op.DELETE if deleted else Op.CREATE,
         db=carrier.namespace()[0],
         collection=_known(fields["type"]),
-        key=carrier.key() or document_key(identifier),
+        key=_required(carrier.key() or document_key(identifier)),
         document=None if deleted else _extended(document),
         version=version,
         wall_ms=_wall(version),
@@ -177,7 +190,7 @@ def _flattened(fields: Mapping[str, Any], carrier: _Carrier) -> ChangeEvent:
         document=None if deleted else document,
         version=carrier.version(),
         version_hint=_hint(stamp, meta.get("__source_ord")),
-        wall_ms=_integer(stamp),
+        wall_ms=_moment(stamp),
         message_id=carrier.message_id,
     )
 
@@ -189,7 +202,7 @@ def _purge(fields: Mapping[str, Any], source: Mapping[str, Any], carrier: _Carri
         collection=None if collection is None else str(collection),
         reason=str(fields.get("reason") or "drop"),
         version=_control_version(source, carrier),
-        wall_ms=_integer(source.get("wallTime")),
+        wall_ms=_moment(source.get("wallTime")),
         message_id=carrier.message_id,
     )
 
@@ -198,14 +211,14 @@ def _completed(
     fields: Mapping[str, Any], source: Mapping[str, Any], carrier: _Carrier
 ) -> SnapshotCompleted:
     collections, number = fields.get("collections"), fields.get("version")
-    if not isinstance(collections, list) or not isinstance(number, int):
+    if not isinstance(collections, list) or not is_version(number):
         raise MalformedEvent("a snapshot marker lacks collections or version")
     return SnapshotCompleted(
         db=str(fields.get("db") or source.get("db") or ""),
         collections=tuple(str(name) for name in collections),
         snapshot_id=str(fields.get("snapshot_id") or ""),
         version=Version(number, _control_version(source, carrier).pos),
-        wall_ms=_integer(source.get("wallTime")),
+        wall_ms=_moment(source.get("wallTime")),
         message_id=carrier.message_id,
     )
 
@@ -220,12 +233,15 @@ def _control_version(source: Mapping[str, Any], carrier: _Carrier) -> Version:
 def _version(source: Mapping[str, Any]) -> Version | None:
     seconds, increment, pos = (source.get(n) for n in ("cluster_t", "cluster_i", "pos"))
     if isinstance(seconds, int) and isinstance(increment, int) and isinstance(pos, str) and pos:
-        return Version.of(seconds, increment, pos)
+        version = Version.of(seconds, max(increment, 0), pos)
+        if not is_version(version.number):
+            raise MalformedEvent(f"{seconds} is no second of a clusterTime")
+        return version
     return None
 
 
 def _hint(ts_ms: Any, order: Any) -> int:
-    return version_number(_integer(ts_ms) // 1000, max(_integer(order), 0))
+    return version_number(_moment(ts_ms) // 1000, max(_integer(order), 0))
 
 
 def _wall(version: Version | None) -> int:
@@ -272,7 +288,7 @@ def _canonical(text: str) -> str:
 def _key_of(document: Mapping[str, Any] | None) -> str | None:
     if document is None or document.get("_id") is None:
         return None
-    return document_key(document["_id"])
+    return _canonical(document_key(document["_id"]))
 
 
 def _required(key: str | None) -> str:
@@ -280,6 +296,8 @@ def _required(key: str | None) -> str:
         raise MalformedEvent(
             "the event names no document: no key, and no _id in its states", reason="no_key"
         )
+    if printable(key) != key:
+        raise MalformedEvent(f"no UTF-8 can carry the key {key[:100]!r}", reason="no_key")
     return key
 
 
@@ -298,6 +316,14 @@ def _op(value: Any) -> Op:
 
 def _truth(value: Any) -> bool:
     return value is True or (isinstance(value, str) and value.lower() == "true")
+
+
+def _moment(value: Any) -> int:
+    """Milliseconds since 1970; 0 for what is no number."""
+    moment = _integer(value)
+    if not 0 <= moment < _END_OF_TIME:
+        raise MalformedEvent(f"{str(moment)[:30]} is no time in milliseconds since 1970")
+    return moment
 
 
 def _integer(value: Any) -> int:

@@ -120,7 +120,9 @@ def _flat(event: ChangeEvent) -> dict[str, Any]:
     names = {"entry_id": entry_id(identifier_of(event.key)), "type": event.collection}
     if event.document is None:
         return {**names, "__deleted": True}
-    fields = {name: value for name, value in event.document.items() if name != "_id"}
+    # A field `__deleted` of the document's own would be its end elsewhere.
+    left_out = ("_id", "__deleted")
+    fields = {name: value for name, value in event.document.items() if name not in left_out}
     plain: dict[str, Any] = json.loads(extended_json(fields))
     return {**plain, **names}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.config import RabbitConfig
+from core.documents import printable
 from core.errors import PoisonError, ServiceUnavailable
 from core.events.encode import Message
 from core.mq.consumer import Delivery
@@ -69,7 +70,7 @@ def dead_letter(delivery: Delivery, error: PoisonError, dead_queue: str) -> Mess
             **headers,
             HEADER_REASON: error.reason,
             HEADER_STAGE: error.stage,
-            HEADER_ERROR: str(error)[:_ERROR_LENGTH],
+            HEADER_ERROR: printable(str(error))[:_ERROR_LENGTH],
             HEADER_ROUTING_KEY: delivery.routing_key,
         },
     )

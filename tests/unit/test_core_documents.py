@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from bson import Binary, Decimal128, Int64, ObjectId
+from bson import Binary, Decimal128, Int64, ObjectId, json_util
 from bson.binary import UUID_SUBTYPE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.documents import document_key, entry_id, identifier_of, read_document
+from core.documents import (
+    document_key,
+    entry_id,
+    identifier_of,
+    parse_extended,
+    read_document,
+)
 
 _OID = ObjectId("65f0c0ffee00000000000001")
 _UUID = uuid.UUID("2cc6bb01-141f-4a1a-9d8b-000000000001")
@@ -65,6 +72,33 @@ def test_text_that_is_no_key_is_refused() -> None:
     """A key that is no extended JSON raises ValueError."""
     with pytest.raises(ValueError, match="no extended JSON"):
         identifier_of('{"$oid":"xyz"}')
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"$oid": "none"},
+        {"$date": "tomorrow", "t": "x"},
+        {"a": [{"$numberLong": "many"}]},
+        {"$binary": 5},
+        {"$uuid": "none"},
+        {"$regularExpression": {"pattern": 5}},
+    ],
+)
+def test_what_only_looks_like_a_type_stays_an_object(value: Any) -> None:
+    """MongoDB takes field names that begin with a dollar sign, whatever they hold."""
+    assert parse_extended(json.dumps({"content": value})) == {"content": value}
+
+
+@pytest.mark.parametrize("value", [{"a": Int64(5)}, [Int64(5)], {"a": {"b": [Int64(5), 5]}}])
+def test_a_reference_reads_the_same_here_and_from_an_event(value: Any) -> None:
+    """Relaxed extended JSON does not carry that a small integer was an int64."""
+    raw = {"author_id": value, "repository_id": value}
+    arrived = parse_extended(
+        json_util.dumps(raw, json_options=json_util.RELAXED_JSON_OPTIONS, ensure_ascii=False)
+    )
+    here, there = (read_document("posts", '"p"', one) for one in (raw, arrived))
+    assert here.source_hash() == there.source_hash()
 
 
 def test_a_dict_reads_title_first_and_leaves_metadata_out() -> None:

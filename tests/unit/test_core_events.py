@@ -244,9 +244,11 @@ def test_an_update_without_a_document_is_nothing() -> None:
     assert decode(json.dumps(debezium(after=None)).encode()) is None
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"default", b" null\n"])
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"default", b" null\n", b'{"schema":null,"payload":null}']
+)
 def test_tombstones_are_nothing(body: bytes) -> None:
-    """Empty, JSON null and Debezium Server's default value tell nothing."""
+    """Empty, JSON null, wrapped or not, and Debezium Server's default value tell nothing."""
     assert decode(body) is None
 
 
@@ -283,7 +285,44 @@ def test_the_course_s_body_is_read() -> None:
     assert event.document == {"content": {"Title": "t"}}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"op": "walk", "source": "web"},
+        {"op": "d", "source": {"db": "x"}},
+        {"schema": 1, "payload": {"op": "c"}},
+    ],
+    ids=str,
+)
+def test_a_flat_document_may_have_fields_of_any_name(fields: dict[str, Any]) -> None:
+    """The names of an envelope's fields in a document do not make the message one."""
+    course = received({"entry_id": "a", "type": "articles", **fields})
+    assert (course.op, course.document) == (Op.CREATE, fields)
+    flattened = received({"_id": "a", **fields}, routing_key="dbz.twin.posts")
+    assert (flattened.op, flattened.document) == (Op.UPDATE, {"_id": "a", **fields})
+
+
+def test_a_flattened_document_may_have_the_course_s_fields() -> None:
+    """Debezium's own fields beside `_id` tell it from the course's body."""
+    body = {"_id": "a", "entry_id": "b", "type": "c", "__op": "u", "__source_collection": "posts"}
+    event = received(body)
+    assert (event.collection, event.key) == ("posts", '"a"')
+
+
+def test_a_field_named_deleted_deletes_nothing() -> None:
+    """Flat bodies mark a delete by `__deleted`; a living document may have such a field."""
+    event = change(document={"_id": "a", "content": "x", "__deleted": True})
+    assert sent(event, "flat").document == {"content": "x"}
+
+
 # -- neither ---------------------------------------------------------------------
+
+
+def time_of(seconds: int) -> dict[str, Any]:
+    return {**SOURCE, "cluster_t": seconds, "cluster_i": 1, "pos": TOKEN}
+
+
+MARKER = {"op": "m", "collections": ["posts"], "source": time_of(1)}
 
 
 @pytest.mark.parametrize(
@@ -303,6 +342,16 @@ def test_the_course_s_body_is_read() -> None:
         (json.dumps(debezium(after="{}")).encode(), "no_key"),
         (json.dumps(debezium(source={"db": "twin"})).encode(), "no_collection"),
         (json.dumps({"entry_id": 5, "type": "articles"}).encode(), "no_key"),
+        (json.dumps(debezium(after='{"_id":"\\ud800"}')).encode(), "no_key"),
+        (json.dumps({"entry_id": "\ud800", "type": "articles"}).encode(), "no_key"),
+        (json.dumps(debezium(source={**SOURCE, "ts_ms": 10**300})).encode(), "malformed"),
+        (json.dumps(debezium(source={**SOURCE, "wallTime": -1})).encode(), "malformed"),
+        (json.dumps(debezium(source=time_of(1 << 33))).encode(), "malformed"),
+        (
+            json.dumps({"op": "t", "source": {**time_of(1), "wallTime": 10**30}}).encode(),
+            "malformed",
+        ),
+        (json.dumps({**MARKER, "version": 1 << 53}).encode(), "malformed"),
         (json.dumps({"op": "m", "source": {}}).encode(), "malformed"),
         (json.dumps({"op": "t", "source": {}, "collection": "a"}).encode(), "malformed"),
     ],
