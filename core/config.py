@@ -182,6 +182,13 @@ class _Environment(BaseSettings):
             raise ValueError("names no collection")
         return tuple(dict.fromkeys(value))
 
+    @field_validator("FEATURE_PARTITIONS", "FEATURE_WORKERS")
+    @classmethod
+    def _only_one(cls, value: int) -> int:
+        if value > 1:
+            raise ValueError("this version serves 1; more would be left unconsumed")
+        return value
+
     @field_validator("MONGO_DATABASE_HOST")
     @classmethod
     def _mongo_uri(cls, value: SecretStr) -> SecretStr:

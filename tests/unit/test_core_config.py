@@ -40,6 +40,7 @@ def test_the_defaults_suit_services_on_this_machine() -> None:
         ("EMBEDDING_SIZE", "many"),
         ("USE_QDRANT_CLOUD", "perhaps"),
         ("FEATURE_WORKERS", "0"),
+        ("FEATURE_PARTITIONS", "2"),
         ("CRAWLER_PROXY", "not a url"),
         ("CRAWLER_CA_FILE", "/no/such/file.pem"),
         ("LOG_LEVEL", "loud"),
