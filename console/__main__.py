@@ -6,6 +6,7 @@ reached, 4 partial failure or problems found.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
         result = cli.main(args=arguments, prog_name="twin", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -53,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted")
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough of it. Python would complain while closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except TwinError as error:
         fail(str(error))
         return error.exit_status

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_UNWRAPPED = 10_000
+
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
@@ -27,8 +29,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def console() -> Console:
-    """Standard output. What is printed is text, never markup."""
-    return Console(markup=False, highlight=False, soft_wrap=False)
+    """Standard output. What is printed is text, never markup, and wrapped on a terminal only."""
+    width = None if sys.stdout.isatty() else _UNWRAPPED
+    return Console(markup=False, highlight=False, width=width)
 
 
 def fail(sentence: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from pathlib import Path
@@ -36,7 +37,7 @@ kill -KILL 0
 
 
 def start(driver: str, home: Path) -> subprocess.Popen[bytes]:
-    """Start `driver` on a port of its own choice, with `home` as its home and scratch folder.
+    """Start `driver` on a free port, with `home` as its home and scratch folder.
 
     Folder and processes end with this process, in whatever way it ends.
     """
@@ -51,7 +52,7 @@ def start(driver: str, home: Path) -> subprocess.Popen[bytes]:
         "SE_AVOID_STATS": "true",
     }
     return subprocess.Popen(
-        ["/bin/sh", "-c", _SCRIPT, "browser-supervisor", driver, "--port=0"],
+        ["/bin/sh", "-c", _SCRIPT, "browser-supervisor", driver, f"--port={_free_port()}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -60,8 +61,16 @@ def start(driver: str, home: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def _free_port() -> int:
+    """Chosen here: asked to choose, the driver takes IPv6's word, and has none without IPv6."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def driver_port(supervisor: subprocess.Popen[bytes]) -> int:
-    """The port that the driver chose and printed. Blocks; raises FetchFailed after 20 s."""
+    """The driver's port, once it listens. Blocks; raises FetchFailed after 20 s."""
     if supervisor.stdout is None:
         raise FetchFailed("The browser's driver has no output.")
     impatience = threading.Timer(_START_SECONDS, _kill, [supervisor])

@@ -79,7 +79,7 @@ class Twin:
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         self.environment = environment
         self.settings: Settings = settings_of(environment)
-        self.mongo = connect(self.settings.mongo)
+        self.mongo = connect(self.settings.mongo, timeout_s=30)  # an election takes its time
         self.qdrant: QdrantClient = client_of(self.settings.qdrant)
         self.cdc = ServiceProcess("data_cdc", environment, folder)
         self.pipeline = ServiceProcess("feature_pipeline", environment, folder)

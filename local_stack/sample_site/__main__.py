@@ -20,7 +20,10 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with sample_site(
-        options.state, content=options.content, host=options.host, proxy_port=options.proxy_port
+        options.state.resolve(),
+        content=options.content,
+        host=options.host,
+        proxy_port=options.proxy_port,
     ) as site:
         ready = {
             "proxy_url": site.proxy_url,
