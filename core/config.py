@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from core.errors import ConfigurationError
+
+# MongoDB allows 63 bytes, and RabbitMQ 255: less what our own names put behind.
+_LONGEST_DATABASE = 63 - len("_state")
+_LONGEST_QUEUE = 255 - len(".dead")
+_MONGO_S_OWN = ("admin", "config", "local")
 
 CAPTURABLE = ("articles", "posts", "repositories", "repository_files")
 
@@ -29,8 +35,8 @@ class MongoConfig:
 
     @property
     def address(self) -> str:
-        """The URI without its credentials."""
-        return re.sub(r"(?<=://)[^@/]*@", "", self.uri.get_secret_value())
+        """The URI without its credentials, and without its options: some hold passwords."""
+        return re.sub(r"(?<=://)[^@/]*@", "", self.uri.get_secret_value()).partition("?")[0]
 
     @property
     def state_database(self) -> str:
@@ -65,7 +71,7 @@ class QdrantConfig:
     @property
     def address(self) -> str:
         """Host and port, for logs and errors."""
-        return urlsplit(self.url).netloc
+        return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,8 +205,31 @@ class _Environment(BaseSettings):
     @field_validator("MONGO_DATABASE_NAME")
     @classmethod
     def _database_name(cls, value: str) -> str:
-        if re.search(r'[/\\. "$*#<>:|?\x00]', value) or len(value) > 50:
+        if re.search(r'[/\\. "$*#<>:|?\x00]', value) or len(value.encode()) > _LONGEST_DATABASE:
             raise ValueError("is no name that MongoDB allows for a database")
+        if value in _MONGO_S_OWN:
+            raise ValueError(f"{value} is a database of MongoDB's own, without change streams")
+        return value
+
+    @field_validator("RABBITMQ_HOST", "QDRANT_DATABASE_HOST")
+    @classmethod
+    def _host_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w.-]+", value) and not _is_ip_address(value):
+            raise ValueError("must be a host name or an IP address, without scheme and port")
+        return value
+
+    @field_validator("RABBITMQ_QUEUE_NAME")
+    @classmethod
+    def _queue_name(cls, value: str) -> str:
+        if len(value.encode()) > _LONGEST_QUEUE or value.startswith("amq."):
+            raise ValueError("is too long for RabbitMQ, or begins with its own prefix amq.")
+        return value
+
+    @field_validator("QDRANT_CLOUD_URL")
+    @classmethod
+    def _cloud_url(cls, value: str | None) -> str | None:
+        if value is not None and not _is_http_url(value):
+            raise ValueError("must be a URL such as https://cluster.example:6333")
         return value
 
     @field_validator("CRAWLER_PROXY")
@@ -224,6 +253,22 @@ class _Environment(BaseSettings):
         if self.USE_QDRANT_CLOUD and not self.QDRANT_CLOUD_URL:
             raise ValueError("QDRANT_CLOUD_URL: is needed when USE_QDRANT_CLOUD is true")
         return self
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def load_settings(env_file: Path | None = Path(".env")) -> Settings:

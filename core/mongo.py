@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from bson.codec_options import DatetimeConversion
@@ -43,7 +44,7 @@ def connect(config: MongoConfig, *, timeout_s: float = 5.0, app: str = "llm-twin
 def client_of(config: MongoConfig, *, timeout_s: float, app: str) -> Client:
     """A client that has not yet tried to reach anything."""
     try:
-        return MongoClient(
+        return _strict_client(
             config.uri.get_secret_value(),
             appname=app,
             serverSelectionTimeoutMS=int(timeout_s * 1000),
@@ -56,8 +57,15 @@ def client_of(config: MongoConfig, *, timeout_s: float, app: str) -> Client:
             datetime_conversion=DatetimeConversion.DATETIME_AUTO,
             unicode_decode_error_handler="replace",
         )
-    except (InvalidURI, DriverConfigurationError, ValueError) as error:
+    except (InvalidURI, DriverConfigurationError, ValueError, OSError, UserWarning) as error:
         raise ConfigurationError(_VARIABLE, _plain(error)) from None
+
+
+def _strict_client(uri: str, **options: Any) -> Client:
+    """The driver only warns of an option in the URI that it does not understand, and drops it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        return MongoClient(uri, **options)
 
 
 def explain(error: Exception, config: MongoConfig) -> ServiceUnavailable | ConfigurationError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from core.config import EmbeddingConfig
 from core.embedding.packaged import packaged_model
-from core.errors import ConfigurationError, MissingDependency, SchemaMismatch
+from core.errors import ConfigurationError, MissingDependency
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,7 @@ def load_embedder(config: EmbeddingConfig) -> Embedder:
     """Load the configured model, which takes seconds and memory: do it once a process.
 
     Packaged weights come first; a hub is asked for other models only. Raises
-    ConfigurationError, MissingDependency or SchemaMismatch.
+    ConfigurationError or MissingDependency.
     """
     return SentenceTransformerEmbedder(config)
 
@@ -161,19 +161,22 @@ def _load(config: EmbeddingConfig) -> Any:
             device=config.device,
             local_files_only=folder is not None,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
         problem = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        # Packaged weights were checked above, so it is not for them.
+        variable = "EMBEDDING_MODEL_ID" if folder is None else "EMBEDDING_MODEL_DEVICE"
         raise ConfigurationError(
-            "EMBEDDING_MODEL_ID", f"cannot load {config.model!r} on {config.device!r}: {problem}"
+            variable, f"cannot load {config.model!r} on {config.device!r}: {problem}"
         ) from error
 
 
 def _checked_size(model: Any, config: EmbeddingConfig) -> int:
     size = int(model.get_embedding_dimension())
     if size != config.size:
-        raise SchemaMismatch(
-            f"{config.model} makes vectors of size {size}, and EMBEDDING_SIZE is {config.size}. "
-            f"Set EMBEDDING_SIZE={size}."
+        raise ConfigurationError(
+            "EMBEDDING_SIZE",
+            f"is {config.size}, and {config.model} makes vectors of size {size}",
+            f"Set EMBEDDING_SIZE={size}.",
         )
     return size
 

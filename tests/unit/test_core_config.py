@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from core.config import CAPTURABLE, load_settings
+from core.config import CAPTURABLE, MongoConfig, load_settings
 from core.errors import ConfigurationError
+from core.mongo import client_of
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,15 @@ def test_the_defaults_suit_services_on_this_machine() -> None:
         ("QDRANT_DATABASE_PORT", "70000"),
         ("MONGO_DATABASE_HOST", "localhost:27017"),
         ("MONGO_DATABASE_NAME", "a.b"),
+        ("MONGO_DATABASE_NAME", "é" * 29),
+        ("MONGO_DATABASE_NAME", "admin"),
+        ("RABBITMQ_HOST", "amqp://localhost"),
+        ("RABBITMQ_QUEUE_NAME", "x" * 251),
+        ("RABBITMQ_QUEUE_NAME", "amq.twin"),
+        ("QDRANT_DATABASE_HOST", "http://localhost"),
+        ("QDRANT_DATABASE_HOST", "localhost:6333"),
+        ("QDRANT_CLOUD_URL", "cluster.example"),
+        ("QDRANT_CLOUD_URL", "https://cluster.example:port"),
         ("CDC_COLLECTIONS", "articles,nonsense"),
         ("CDC_SNAPSHOT_MODE", "sometimes"),
         ("EMBEDDING_SIZE", "many"),
@@ -88,7 +99,17 @@ def test_no_secret_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(None)
     assert "s3cret" not in repr(settings)
     assert settings.mongo.address == "mongodb://db.example:27017"
+    monkeypatch.setenv("MONGO_DATABASE_HOST", "mongodb://db/?tlsCertificateKeyFilePassword=s3cret")
+    assert "s3cret" not in load_settings(None).mongo.address
     monkeypatch.setenv("MONGO_DATABASE_HOST", "mysql://me:s3cret-mongo@db.example")
     with pytest.raises(ConfigurationError) as caught:
         load_settings(None)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["tls=maybe", "nosuch=1", "tlsCAFile=/no/such/file.pem"])
+def test_an_option_of_the_uri_that_mongodb_s_driver_refuses_is_named(option: str) -> None:
+    """Not a warning: a client would go on without what the option asked for."""
+    config = MongoConfig(uri=SecretStr(f"mongodb://db.example/?{option}"), database="twin")
+    with pytest.raises(ConfigurationError, match=r"^MONGO_DATABASE_HOST: "):
+        client_of(config, timeout_s=1, app="test")

@@ -311,8 +311,9 @@ def test_a_flattened_document_may_have_the_course_s_fields() -> None:
 
 def test_a_field_named_deleted_deletes_nothing() -> None:
     """Flat bodies mark a delete by `__deleted`; a living document may have such a field."""
-    event = change(document={"_id": "a", "content": "x", "__deleted": True})
-    assert sent(event, "flat").document == {"content": "x"}
+    event = sent(change(document={"_id": "a", "content": "x", "__deleted": True}), "flat")
+    assert isinstance(event, ChangeEvent)
+    assert event.document == {"content": "x"}
 
 
 # -- neither ---------------------------------------------------------------------
