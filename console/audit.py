@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from core.config import Settings
 from core.documents import document_key, entry_id, identifier_of, read_document
 from core.mongo import Client
 from core.qdrant.client import explained
-from core.qdrant.schema import cleaned_name, family_of, vector_name
+from core.qdrant.schema import FAMILY_OF, cleaned_name, family_of, vector_name
 
 _PAGE = 1000
 _RECHECK_S = 0.5
@@ -107,11 +108,22 @@ def _wanted(
     database = mongo[settings.mongo.database]
     found: dict[Ref, str] = {}
     for collection in settings.cdc.collections:
-        keys = None if refs is None else _keys(refs, collection)
-        only = {} if keys is None else {"_id": {"$in": [identifier_of(key) for key in keys]}}
+        only = {} if refs is None else {"_id": {"$in": _identifiers(refs, collection)}}
         for raw in database[collection].find(only):
             key = document_key(raw["_id"])
-            found[collection, key] = read_document(collection, key, raw).source_hash()
+            # MongoDB finds 1.0 where 1 was asked for.
+            if refs is None or (collection, key) in refs:
+                found[collection, key] = read_document(collection, key, raw).source_hash()
+    return found
+
+
+def _identifiers(refs: Collection[Ref], collection: str) -> list[Any]:
+    """The `_id`s that `refs` name; another program's point may name none."""
+    found = []
+    for name, key in refs:
+        if name == collection:
+            with suppress(ValueError):
+                found.append(identifier_of(key))
     return found
 
 
@@ -124,7 +136,7 @@ def _held(
     with explained(settings.qdrant):
         families = list(dict.fromkeys(family_of(name) for name in captured))
         chunks = Counter(
-            (_ref(record), int((record.payload or {}).get("version") or 0))
+            (_ref(record), _number(record.payload, "version"))
             for family in families
             for record in _scroll(qdrant, vector_name(family), ["type", "key", "version"], only)
         )
@@ -152,12 +164,12 @@ def _join(
     return {
         ref: Held(
             source_hash=living.get(ref, {}).get("source_hash"),
-            version=int(living.get(ref, {}).get("version") or 0),
-            chunk_count=int(living.get(ref, {}).get("chunk_count") or 0),
+            version=_number(living.get(ref), "version"),
+            chunk_count=_number(living.get(ref), "chunk_count"),
             chunks_by_version=counts.get(ref, {}),
         )
         for ref in [*living, *(other for other in counts if other not in living)]
-        if ref[0] in collections
+        if ref[0] in collections or ref[0] not in FAMILY_OF
     }
 
 
@@ -182,12 +194,20 @@ def _scroll(
 
 
 def _any_key(refs: Collection[Ref]) -> models.Filter:
+    """Points of `refs`, and those that nobody could ask for: other programs' without a key."""
     keys = sorted({key for _, key in refs})
-    return models.Filter(must=[models.FieldCondition(key="key", match=models.MatchAny(any=keys))])
+    return models.Filter(
+        should=[
+            models.FieldCondition(key="key", match=models.MatchAny(any=keys)),
+            models.IsEmptyCondition(is_empty=models.PayloadField(key="key")),
+        ]
+    )
 
 
-def _keys(refs: Collection[Ref], collection: str) -> list[str]:
-    return [key for name, key in refs if name == collection]
+def _number(payload: Mapping[str, Any] | None, field: str) -> int:
+    """A count or version; 0, which matches nothing that we wrote, where it is none."""
+    value = (payload or {}).get(field)
+    return value if isinstance(value, int) else 0
 
 
 def _ref(record: models.Record) -> Ref:

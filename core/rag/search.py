@@ -116,6 +116,7 @@ def _equals(field: str, value: str) -> models.FieldCondition:
 
 def _hit(point: models.ScoredPoint) -> Hit:
     payload = point.payload or {}
+    version = payload.get("version")
     return Hit(
         entry_id=str(payload.get("entry_id")),
         key=str(payload.get("key")),
@@ -123,7 +124,7 @@ def _hit(point: models.ScoredPoint) -> Hit:
         link=payload.get("link"),
         score=float(point.score),
         content=str(payload.get("content") or ""),
-        version=int(payload.get("version") or 0),
+        version=version if isinstance(version, int) else 0,
         path=payload.get("path"),
         author_full_name=payload.get("author_full_name"),
     )

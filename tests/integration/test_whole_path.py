@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from bson import Binary, ObjectId
+from qdrant_client import models
 
 from core.config import CAPTURABLE
 from core.embedding import load_embedder
@@ -242,6 +243,23 @@ def test_the_commands_tell_programs_and_people(twin: Twin) -> None:
     status, verified = _twin(twin, "verify", "--json", "--settle", "1")
     assert (status, [one["entry_id"] for one in verified["orphaned"]]) == (4, ["p"])
     twin.cdc.start()
+    assert twin.report().in_step
+
+
+def test_points_that_name_no_document_are_orphans(twin: Twin) -> None:
+    """Whatever another program put into our collections is told, and breaks nothing."""
+    twin.db.posts.insert_one({"_id": "p", "content": "One document."})
+    assert twin.report().in_step
+    vector = {"text": [0.1] * 384}
+    strangers = [
+        models.PointStruct(id=7, vector=vector, payload={}),
+        models.PointStruct(
+            id=8, vector=vector, payload={"type": "posts", "key": "x", "version": "new"}
+        ),
+    ]
+    twin.qdrant.upsert("vector_posts", strangers, wait=True)
+    assert sorted(twin.report(1.5).orphaned) == [("None", "None"), ("posts", "x")]
+    twin.qdrant.delete("vector_posts", [7, 8], wait=True)
     assert twin.report().in_step
 
 
