@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from threading import Event as StopSignal
 
-from bytewax.run import cli_main
 from pika.adapters.blocking_connection import BlockingConnection
 
 from core.config import Settings
@@ -18,7 +16,7 @@ from core.mq.topology import Topology, declare
 from core.qdrant.client import client_of
 from core.qdrant.schema import EmbeddingSpace, ensure_collections
 from core.retry import Backoff
-from feature_pipeline.flow import build_flow
+from feature_pipeline.flow import build_flow, run_flow
 from feature_pipeline.store import QdrantStore
 from feature_pipeline.writer import Stopping, Writer
 
@@ -45,7 +43,7 @@ def run(settings: Settings, stop: StopSignal) -> None:
             stop,
         )
         log.info("feature_pipeline.consuming", queue=topology.queue, qdrant=settings.qdrant.address)
-        cli_main(flow, epoch_interval=timedelta(0))  # type: ignore[no-untyped-call]
+        run_flow(flow)
         log.info("feature_pipeline.stopped", drained=True)
     except Stopping as error:
         log.warning("feature_pipeline.stopped", drained=False, reason=str(error))
