@@ -267,7 +267,8 @@ def _log_written(plan: DocumentPlan, size: int) -> None:
         log.info("Document deleted.", num=len(plan.stale), **about)
         return
     log.info("Successfully inserted requested cleaned point(s)", num=1, **about)
-    log.info("Chunk embedded successfully.", embedding_len=size, num=len(plan.embed), **about)
+    if plan.embed:
+        log.info("Chunk embedded successfully.", embedding_len=size, num=len(plan.embed), **about)
     log.info(
         "Successfully inserted requested vector point(s)",
         num=len(plan.owned),

@@ -110,30 +110,48 @@ def _ensure(
     space: EmbeddingSpace | None,
     indexes: Mapping[str, models.PayloadSchemaType],
 ) -> None:
-    if client.collection_exists(name):
-        info = client.get_collection(name)
-        if space is not None:
-            _check(name, info, space)
-    else:
+    if not client.collection_exists(name):
         # The phrase is the one that followers of the course look for.
         log.warning("Couldn't access the collection. Creating a new one...", collection=name)
-        _create(client, name, space)
-        info = client.get_collection(name)
-    for field, kind in indexes.items():
-        if field not in info.payload_schema:
-            client.create_payload_index(name, field, field_schema=kind, wait=True)
+        _create(client, name, space, indexes)
+        return
+    if space is not None:
+        _check(name, client.get_collection(name), space)
+    _index(client, _behind(client, name), indexes)
 
 
-def _create(client: QdrantClient, name: str, space: EmbeddingSpace | None) -> None:
+def _create(
+    client: QdrantClient,
+    name: str,
+    space: EmbeddingSpace | None,
+    indexes: Mapping[str, models.PayloadSchemaType],
+) -> None:
+    """Make the collection, then its indexes, and only then the name that clients use."""
     versioned = f"{name}__v1"
     metadata = {"generation": 1, **({"model": space.model, "size": space.size} if space else {})}
     try:
         client.create_collection(versioned, vectors_config=_vectors(space), metadata=metadata)
     except UnexpectedResponse as error:
-        if error.status_code != _CONFLICT:  # another process was first
+        if error.status_code != _CONFLICT:  # another process was first, or a crash came after it
             raise
+    _index(client, versioned, indexes)
     alias = models.CreateAlias(collection_name=versioned, alias_name=name)
     client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+
+
+def _index(
+    client: QdrantClient, collection: str, indexes: Mapping[str, models.PayloadSchemaType]
+) -> None:
+    present = client.get_collection(collection).payload_schema
+    for field, kind in indexes.items():
+        if field not in present:
+            client.create_payload_index(collection, field, field_schema=kind, wait=True)
+
+
+def _behind(client: QdrantClient, name: str) -> str:
+    """The collection that an alias stands for; `name` itself where it is a collection."""
+    aliases = {alias.alias_name: alias.collection_name for alias in client.get_aliases().aliases}
+    return aliases.get(name, name)
 
 
 def _vectors(space: EmbeddingSpace | None) -> dict[str, models.VectorParams]:
