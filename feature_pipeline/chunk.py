@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from core.documents import Section, SourceDocument
 from feature_pipeline.clean import clean_code, clean_prose
 from feature_pipeline.split import split
 from feature_pipeline.units import Unit, code_units, prose_units
 
-VERSION = "chunk-1"
+VERSION = "chunk-2"
 
 _CODE_TYPES = frozenset({"repositories", "repository_files"})
 _PROSE_FILES = (".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc")
 # The share of the token budget that a header may take.
 _HEADER_SHARE = 4
+# To a model a blob of any length is one unknown word; to a reader it is not one passage.
+_LONGEST_TOKEN = 100
 
 TokenStarts = Callable[[str], Sequence[int]]
 
@@ -78,7 +80,7 @@ def _section_chunks(
     source: SourceDocument, section: Section, token_starts: TokenStarts, max_tokens: int
 ) -> Iterator[Chunk]:
     text = section.text
-    starts = token_starts(text)
+    starts = _dense(token_starts(text), len(text))
     units = code_units(text) if is_code(source.type, section.path) else prose_units(text)
     for headings, group in groupby(units, key=lambda unit: unit.headings):
         header = _header(source, section, headings, token_starts, max_tokens // _HEADER_SHARE)
@@ -87,6 +89,15 @@ def _section_chunks(
             content = _slice(text, part)
             if content:
                 yield Chunk(content, header, section.path)
+
+
+def _dense(starts: Sequence[int], end: int) -> list[int]:
+    """`starts`, and more of them inside of what is longer than any word."""
+    return [
+        offset
+        for start, following in pairwise([*starts, end])
+        for offset in range(start, max(following, start + 1), _LONGEST_TOKEN)
+    ]
 
 
 def _slice(text: str, units: Sequence[Unit]) -> str:

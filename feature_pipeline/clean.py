@@ -14,8 +14,10 @@ VERSION = "clean-1"
 
 Step = Callable[[str], str]
 
+# What a run of equal characters could make quadratic is possessive or begins where the run does.
 _FENCE = re.compile(
-    r"(^ {0,3}(`{3,}|~{3,})[^\n]*\n.*?(?:^ {0,3}\2[`~]*[ \t]*$|\Z))", re.MULTILINE | re.DOTALL
+    r"(^ {0,3}(`{3,}+|~{3,}+)[^\n]*+\n.*?(?:^ {0,3}\2[`~]*+[ \t]*+$|\Z))",
+    re.MULTILINE | re.DOTALL,
 )
 # 𝐛𝐨𝐥𝐝 and 𝑖𝑡𝑎𝑙𝑖𝑐 letters that posts use for emphasis: Mathematical Alphanumeric Symbols.
 _MATHEMATICAL = re.compile("[\U0001d400-\U0001d7ff]")
@@ -24,7 +26,7 @@ _MATHEMATICAL = re.compile("[\U0001d400-\U0001d7ff]")
 _INVISIBLE = re.compile("[\ufeff\u00ad\u200b\u2060]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FIXED_SPACES = re.compile("[\u00a0\u202f\u2007]")
-_LINE_END_SPACES = re.compile(r"[ \t]+$", re.MULTILINE)
+_LINE_END_SPACES = re.compile(r"(?<![ \t])[ \t]++$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 

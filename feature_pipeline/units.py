@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(\S.*?)\s*#*\s*$")
+_HEADING = re.compile(r"^ {0,3}(#{1,6})\s++(\S.*)")
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 # The end of a sentence: a full stop and a space, or one that needs none.
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])[”’」』）]*")
@@ -43,7 +43,7 @@ def prose_units(text: str) -> Iterator[Unit]:
         heading = _HEADING.match(line) if fence is None else None
         if heading:
             headings = [item for item in headings if item[0] < len(heading[1])]
-            headings.append((len(heading[1]), heading[2]))
+            headings.append((len(heading[1]), _title(heading[2])))
             border = PART
         path = tuple(name for _, name in headings)
         if fence is not None or mark or heading:
@@ -52,6 +52,11 @@ def prose_units(text: str) -> Iterator[Unit]:
             yield from _sentences(text, start, end, border, path)
         fence = _next_fence(fence, mark)
         border = LINE
+
+
+def _title(text: str) -> str:
+    """Without the marks that may close a heading."""
+    return text.rstrip().rstrip("#").rstrip() or text[0]
 
 
 def code_units(text: str) -> Iterator[Unit]:

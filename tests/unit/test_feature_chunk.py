@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -50,6 +51,30 @@ def test_every_chunk_is_a_slice_and_no_word_is_lost(text: str) -> None:
         assert chunk.content in document.text
     together = "".join("".join(chunk.content.split()) for chunk in document.chunks)
     assert together == "".join(document.text.split())
+
+
+def test_a_blob_is_many_chunks() -> None:
+    """What a model takes for one word may be megabytes, which no reader wants as a passage."""
+    document = _prepare("Before. " + "4f" * 50_000 + " After.")
+    assert max(len(chunk.content) for chunk in document.chunks) <= 100 * _BUDGET
+    assert "".join(chunk.content for chunk in document.chunks).count("4f") == 50_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" + " " * 300_000 + "y",
+        "`" * 300_000,
+        "# x" + " " * 5_000 + "y",
+        "# x" + " #" * 5_000 + "y",
+    ],
+    ids=["spaces", "fence", "heading", "marks"],
+)
+def test_runs_of_one_character_take_no_time(text: str) -> None:
+    """A document must not hold up those behind it, whatever it repeats."""
+    began = monotonic()
+    assert _prepare(text).chunks
+    assert monotonic() - began < 5
 
 
 @pytest.mark.parametrize("place", [0, 57, 100, 199])
