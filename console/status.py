@@ -13,15 +13,13 @@ from qdrant_client import models
 
 from console.output import fail, print_json, print_table
 from core.config import Settings
-from core.errors import ServiceUnavailable
+from core.errors import TwinError
 from core.mongo import connect, explain
 from core.mq.connection import open_blocking
 from core.mq.topology import Topology, queue_depth, queue_exists
 from core.qdrant.client import client_of, explained
 from core.qdrant.schema import FAMILIES, NOT_DELETED, cleaned_name, vector_name
 from data_cdc.state import STATUS, is_fresh
-
-UNREACHABLE = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Probe:
 
     values: dict[str, Any]
     error: str | None = None
+    exit_status: int = 0
 
 
 @click.command()
@@ -49,17 +48,17 @@ def status(settings: Settings, as_json: bool) -> int:
         print_json({name: {**probe.values, "error": probe.error} for name, probe in probes.items()})
     else:
         _show(probes)
-    errors = [probe.error for probe in probes.values() if probe.error]
-    for error in errors:
-        fail(error)
-    return UNREACHABLE if errors else 0
+    for probe in probes.values():
+        if probe.error:
+            fail(probe.error)
+    return max(probe.exit_status for probe in probes.values())
 
 
 def _probe(read: Callable[[], dict[str, Any]]) -> Probe:
     try:
         return Probe(read())
-    except ServiceUnavailable as error:
-        return Probe({}, str(error))
+    except TwinError as error:
+        return Probe({}, str(error), error.exit_status)
 
 
 def _mongo(settings: Settings) -> dict[str, Any]:

@@ -56,6 +56,15 @@ class Keeper:
         """Whether it is time for the next heartbeat."""
         return monotonic() >= self._next_beat
 
+    def asked(self) -> str | None:
+        """Why somebody asks for a snapshot; None where nobody does, or MongoDB is away."""
+        try:
+            with pymongo.timeout(_TIMEOUT_S):
+                return self._store.asked_for_snapshot()
+        except PyMongoError as error:
+            log.warning("signals.not_read", waiting_for="MongoDB", reason=str(error)[:200])
+            return None
+
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say how we do."""
         self._write("heartbeat.not_saved", partial(self._store.beat, heartbeat))

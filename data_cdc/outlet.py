@@ -11,7 +11,7 @@ from core.events import ChangeEvent, Event, Message, Purge, encode
 from core.events.encode import CONTROL, MessageFormat
 from core.logging import LineBudget, get_logger
 from core.mq.topology import Topology
-from data_cdc.errors import Stopping
+from data_cdc.errors import GapFound, Stopping
 from data_cdc.keeper import Keeper
 from data_cdc.outbox import Entry, Outbox
 from data_cdc.position import Position
@@ -21,6 +21,8 @@ from data_cdc.state import Heartbeat
 _FULL_WAIT_S = 0.2
 _IDLE_SAVE_EVERY_S = 10.0
 _DRAIN_S = 8.0
+# How often another service's request for a snapshot is looked for.
+_LOOK_EVERY_S = 3.0
 # The course's phrases: its followers search the log for them.
 _DETECTED = "Change detected and serialized for a data sample of type {}."
 _PUBLISHED = "Data of type '{}' published to RabbitMQ."
@@ -49,6 +51,7 @@ class Outlet:
         self._published = LineBudget("Data published to RabbitMQ.")
         self._count = 0
         self._next_idle_save = 0.0
+        self._next_look = 0.0
 
     def begin(self, *, resumes: bool) -> None:
         """A new course of events. `resumes` tells that the queue holds what came before."""
@@ -100,6 +103,11 @@ class Outlet:
         if self._stop.is_set():
             raise Stopping
         self._move(wait_s)
+        if monotonic() >= self._next_look:
+            self._next_look = monotonic() + _LOOK_EVERY_S
+            why = self._keeper.asked()
+            if why is not None:
+                raise GapFound(why)
 
     def drain(self) -> None:
         """Wait, within bounds, until all is confirmed; keep the position; end the connection."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from bson.max_key import MaxKey
 from bson.timestamp import Timestamp
 from pymongo.errors import PyMongoError
 
@@ -29,7 +30,7 @@ from data_cdc.errors import GapFound, GapUnanswered, Stopping, not_a_replica_set
 from data_cdc.keeper import Keeper
 from data_cdc.outlet import Outlet
 from data_cdc.position import Position, position_of
-from data_cdc.snapshot import Chunk, ReadTooEarly, completed, read_chunk, read_events
+from data_cdc.snapshot import Chunk, ReadTooEarly, completed, read_chunk, read_events, read_last
 from data_cdc.state import StateStore
 from data_cdc.stream import ChangeSource
 from data_cdc.translate import translate
@@ -112,6 +113,7 @@ class Capture:
         if mode != "when_needed":
             raise GapUnanswered(gap.why, mode)
         self._insist(partial(self._store.abandon, gap.why), idle=self._stop.wait)
+        self._insist(self._store.answer_snapshot, idle=self._stop.wait)
 
     # -- beginning -------------------------------------------------------------
 
@@ -207,12 +209,13 @@ class Capture:
     def _chunks(self, collection: str, not_before: Timestamp) -> Iterator[Chunk]:
         after: Mapping[str, Any] | None = None
         while True:
-            read = partial(read_chunk, self._database, collection, after, not_before)
-            chunk = self._insist(read)
+            chunk = self._insist(partial(read_chunk, self._database, collection, after, not_before))
             yield chunk
-            if not chunk.documents:
-                return
+            if not chunk.documents or isinstance(chunk.documents[-1]["_id"], MaxKey):
+                break
             after = {"_id": chunk.documents[-1]["_id"]}
+        if after is not None and not chunk.documents:
+            yield self._insist(partial(read_last, self._database, collection, not_before))
 
     # -- MongoDB is away ---------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bson.max_key import MaxKey
 from bson.timestamp import Timestamp
 from pymongo.database import Database
 
@@ -49,7 +50,22 @@ def read_chunk(
 
     Raises pymongo's errors and ReadTooEarly: try again.
     """
-    reply = database.command(_find(collection, after, size), codec_options=database.codec_options)
+    return _read(database, _find(collection, after, size), not_before)
+
+
+def read_last(database: Database[dict[str, Any]], collection: str, not_before: Timestamp) -> Chunk:
+    """The document whose `_id` is MaxKey, if there is one. Raises as `read_chunk`.
+
+    `min` reads up to the end of the index, and MaxKey is that end.
+    """
+    command = {**_find(collection, None, 1), "filter": {"_id": MaxKey()}}
+    return _read(database, command, not_before)
+
+
+def _read(
+    database: Database[dict[str, Any]], command: dict[str, Any], not_before: Timestamp
+) -> Chunk:
+    reply = database.command(command, codec_options=database.codec_options)
     cursor = reply["cursor"]
     at: Timestamp | None = cursor.get("atClusterTime")
     if at is not None and at < not_before:

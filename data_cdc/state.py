@@ -11,6 +11,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from core.signals import answer_snapshot, asked_for_snapshot
 from data_cdc.outbox import Entry
 from data_cdc.position import Position
 
@@ -66,6 +67,14 @@ class StateStore:
         """The position is of no use any more: the next start reads everything again."""
         lost = {"token": None, "time": None, "gap": why, "at": datetime.now(UTC)}
         self._state[CHECKPOINTS].update_one({"_id": _ID}, {"$set": lost}, upsert=True)
+
+    def asked_for_snapshot(self) -> str | None:
+        """Why another service asks for everything to be read again."""
+        return asked_for_snapshot(self._state)
+
+    def answer_snapshot(self) -> None:
+        """Only after `abandon`: from then on the next beginning reads everything."""
+        answer_snapshot(self._state)
 
     def park(self, entry: Entry, reason: str) -> None:
         """Keep what names a change that cannot travel. The same one twice is one record."""

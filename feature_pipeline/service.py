@@ -7,16 +7,15 @@ from threading import Event as StopSignal
 from pika.adapters.blocking_connection import BlockingConnection
 
 from core.config import Settings
-from core.embedding import Embedder, load_embedder
-from core.errors import TransientError
+from core.embedding import load_embedder
 from core.logging import get_logger
 from core.mq.consumer import Consumer
 from core.mq.dead_letters import DeadLetters
 from core.mq.topology import Topology, declare
 from core.qdrant.client import client_of
-from core.qdrant.schema import EmbeddingSpace, ensure_collections
-from core.retry import Backoff
+from core.qdrant.schema import EmbeddingSpace
 from feature_pipeline.flow import build_flow, run_flow
+from feature_pipeline.startup import prepare_qdrant
 from feature_pipeline.store import QdrantStore
 from feature_pipeline.writer import Stopping, Writer
 
@@ -26,7 +25,7 @@ log = get_logger()
 def run(settings: Settings, stop: StopSignal) -> None:
     """Consume until `stop` is set and everything taken is acknowledged.
 
-    Waits for Qdrant and RabbitMQ where they are not up. Raises TerminalError
+    Waits for MongoDB, Qdrant and RabbitMQ where they are not up. Raises TerminalError
     subclasses when somebody must act.
     """
     topology = Topology(settings.mongo.database, settings.cdc.collections, settings.rabbitmq.queue)
@@ -35,11 +34,17 @@ def run(settings: Settings, stop: StopSignal) -> None:
     client = client_of(settings.qdrant)
     dead_letters = DeadLetters(settings.rabbitmq, topology.dead_queue)
     try:
-        _await_qdrant(settings, embedder, stop)
+        prepare_qdrant(settings, EmbeddingSpace(model=embedder.identity, size=embedder.size), stop)
         flow = build_flow(
             topology.queue,
             lambda: _consume(settings, topology),
-            lambda: Writer(QdrantStore(client, settings.qdrant), embedder, dead_letters, stop),
+            lambda: Writer(
+                QdrantStore(client, settings.qdrant),
+                embedder,
+                dead_letters,
+                database=settings.mongo.database,
+                stop=stop,
+            ),
             stop,
         )
         log.info("feature_pipeline.consuming", queue=topology.queue, qdrant=settings.qdrant.address)
@@ -59,20 +64,3 @@ def _consume(settings: Settings, topology: Topology) -> Consumer:
     return Consumer(
         settings.rabbitmq, topology.queue, prepare=prepare, name="llm-twin-feature-pipeline"
     )
-
-
-def _await_qdrant(settings: Settings, embedder: Embedder, stop: StopSignal) -> None:
-    backoff = Backoff()
-    space = EmbeddingSpace(model=embedder.identity, size=embedder.size)
-    while not stop.is_set():
-        client = client_of(settings.qdrant)
-        try:
-            ensure_collections(client, settings.qdrant, space)
-        except TransientError as error:
-            delay = backoff.next_delay()
-            log.warning("qdrant.unavailable", reason=str(error), retry_in_s=round(delay, 1))
-            stop.wait(delay)
-        else:
-            return
-        finally:
-            client.close()

@@ -13,7 +13,7 @@ from core.config import QdrantConfig
 from core.qdrant.client import explained
 from core.qdrant.schema import NOT_DELETED, VECTOR_NAME, cleaned_name, family_of, vector_name
 from core.versions import Version
-from feature_pipeline.plan import DocumentPlan, DocumentRef, StoredChunk, manifest_id
+from feature_pipeline.plan import ChunkPoint, DocumentPlan, DocumentRef, StoredChunk, manifest_id
 
 _MAX_POINTS = 128
 _MAX_BYTES = 4_000_000
@@ -148,7 +148,7 @@ def _chunk_writes(
     plan: DocumentPlan, vectors: Mapping[str, Sequence[float]]
 ) -> Iterator[tuple[Operation, int, int]]:
     guard = _not_newer(plan.version)
-    for batch in _pages(plan.embed, _MAX_POINTS):
+    for batch in _bounded(plan.embed):
         points = [
             models.PointStruct(
                 id=point.id,
@@ -220,9 +220,9 @@ def _ref(record: models.Record) -> DocumentRef:
     return DocumentRef(str(payload.get("type")), str(payload.get("key")))
 
 
-def _size(point: Any) -> int:
+def _size(point: ChunkPoint) -> int:
     """About how many bytes a chunk takes in a request: its vector as text, and its payload."""
-    return 384 * 12 + 4 * len(point.text)
+    return 384 * 12 + 4 * len(point.text) + 1000
 
 
 def _by_family(items: Iterable[Item], type_of: Callable[[Item], str]) -> dict[str, list[Item]]:
@@ -239,6 +239,21 @@ def _pages(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         if len(page) == size:
             yield page
             page = []
+    if page:
+        yield page
+
+
+def _bounded(points: Iterable[ChunkPoint]) -> Iterator[list[ChunkPoint]]:
+    """Pages of points that one request can carry; a point alone may exceed it."""
+    page: list[ChunkPoint] = []
+    size = 0
+    for point in points:
+        weight = _size(point)
+        if page and (len(page) == _MAX_POINTS or size + weight > _MAX_BYTES):
+            yield page
+            page, size = [], 0
+        page.append(point)
+        size += weight
     if page:
         yield page
 

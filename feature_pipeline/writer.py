@@ -62,11 +62,18 @@ class Writer:
     """Applies steps in order. `write` returns when all they cause is in Qdrant."""
 
     def __init__(
-        self, store: PointStore, embedder: Embedder, dead_letters: DeadLetters, stop: StopSignal
+        self,
+        store: PointStore,
+        embedder: Embedder,
+        dead_letters: DeadLetters,
+        *,
+        database: str,
+        stop: StopSignal,
     ) -> None:
         self._store = store
         self._embedder = embedder
         self._dead_letters = dead_letters
+        self._database = database
         self._stop = stop
         self._pipeline_hash = pipeline_hash(embedder)
         self._received = LineBudget("Messages received.")
@@ -78,10 +85,8 @@ class Writer:
             match step:
                 case Segment():
                     self._write_segment(step)
-                case Incoming(event=Purge() as purge):
-                    self._retrying(partial(self._purge, purge))
-                case Incoming(event=SnapshotCompleted() as completed):
-                    self._retrying(partial(self._sweep, completed))
+                case Incoming(event=Purge() | SnapshotCompleted() as control):
+                    self._control(control)
                 case Incoming(error=PoisonError() as error):
                     self._set_aside(step, error)
 
@@ -172,6 +177,15 @@ class Writer:
                 self._store.remove_unowned(plan.ref, plan.owned, manifest.version)
 
     # -- collections -----------------------------------------------------------
+
+    def _control(self, event: Purge | SnapshotCompleted) -> None:
+        if event.db != self._database:
+            # Points do not say which database they come from: it would remove ours.
+            log.error("control.other_database", database=event.db, event_id=event.message_id)
+        elif isinstance(event, Purge):
+            self._retrying(partial(self._purge, event))
+        else:
+            self._retrying(partial(self._sweep, event))
 
     def _purge(self, event: Purge) -> None:
         named = (event.collection,) if event.collection is not None else tuple(FAMILY_OF)

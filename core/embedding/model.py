@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _BATCH = 32
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+# Characters that are tokenized at once.
+_WINDOW = 100_000
 # So many texts are embedded sooner by one thread than by several that wait for each other.
 _FEW = 2
 # Threads that wait give the processor back. On two cores that others use too, this took the
@@ -70,15 +73,18 @@ class SentenceTransformerEmbedder:
 
     def token_starts(self, text: str) -> Sequence[int]:
         """The offsets in `text` at which the model's tokens begin, ascending."""
-        encoded = self._model.tokenizer(
-            text,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            truncation=False,
-            verbose=False,
-        )
-        return [start for start, _ in encoded["offset_mapping"]]
+        starts = array("I")
+        for begin, end in _windows(text):
+            encoded = self._model.tokenizer(
+                text[begin:end],
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                truncation=False,
+                verbose=False,
+            )
+            starts.extend(begin + start for start, _ in encoded["offset_mapping"])
+        return starts
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32, shape (len(texts), size), in the order of `texts`."""
@@ -132,6 +138,20 @@ def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     except OSError:
         return False
     return not _BFLOAT16_FLAGS.isdisjoint(flags)
+
+
+def _windows(text: str) -> Iterator[tuple[int, int]]:
+    """Stretches of whole lines: what a tokenizer tells of each character takes 100 bytes or so.
+
+    A line longer than a window is cut; a token there may begin at the cut.
+    """
+    begin = 0
+    while begin < len(text):
+        end = begin + _WINDOW
+        newline = text.rfind("\n", begin, end) if end < len(text) else -1
+        end = newline + 1 if newline > begin else end
+        yield begin, min(end, len(text))
+        begin = end
 
 
 def _processor_threads() -> int:

@@ -197,6 +197,25 @@ def _everything(twin: Twin) -> dict[str, dict[str, Any]]:
     }
 
 
+def test_a_collection_that_qdrant_lost_is_declared_and_filled_again(twin: Twin) -> None:
+    """A lost collection is a gap: everything is read again before anybody misses it for long."""
+    for name in ("one", "two"):
+        twin.db.posts.insert_one({"_id": name, "content": f"The text of {name}."})
+    check_in_step(twin)
+    twin.pipeline.end()
+    twin.qdrant.delete_collection("vector_posts__v1")
+    twin.db.posts.delete_one({"_id": "one"})
+    twin.pipeline.start()
+    assert "qdrant.gap_declared" in twin.pipeline.text()
+    twin.cdc.says("snapshot.completed", times=2)
+    check_in_step(twin)
+    assert [chunk["content"] for chunk in twin.chunks("posts", "two")] == ["The text of two."]
+    assert twin.chunks("posts", "one") == []
+    twin.pipeline.end()
+    twin.pipeline.start()
+    assert twin.pipeline.text().count("qdrant.gap_declared") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_twenty_kills_lose_nothing(twin: Twin) -> None:

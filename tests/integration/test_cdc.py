@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import Binary, ObjectId
+from bson import Binary, MaxKey, MinKey, ObjectId
 from cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay, until
 from pymongo.errors import PyMongoError
 
@@ -149,7 +149,7 @@ def test_each_operation_on_each_collection_with_each_kind_of_id(
 def test_a_first_start_tells_what_was_there_before(cdc: Cdc, database: Any, queue: Queue) -> None:
     """Documents of each `_id` type are read, each once, and a marker closes the read."""
     many = [{"_id": number, "content": "x" * 100} for number in range(1200)]
-    mixed = [1.5, "b", ObjectId(), IDS[3], True, {"a": 1}, "$literal"]
+    mixed = [1.5, "b", ObjectId(), IDS[3], True, {"a": 1}, "$literal", MinKey(), MaxKey()]
     database.articles.insert_many([*many, *({"_id": one} for one in mixed)])
     database.posts.insert_one({"content": None})
     cdc.start()
