@@ -28,6 +28,8 @@ _NOT_FOUND, _PRECONDITION_FAILED = 404, 406
 # A crashing consumer returns its whole prefetch, so a small limit would
 # dead-letter the innocent: this is a backstop only.
 DELIVERY_LIMIT = 1000
+# RabbitMQ 4 drops a message of a quorum queue after 20 deliveries, unless told otherwise.
+_LOOKS = 1_000_000
 # Longer than the slowest batch. RabbitMQ before 3.12 ignores it and has 30 minutes.
 CONSUMER_TIMEOUT_MS = 3_600_000
 
@@ -65,6 +67,10 @@ class Topology:
             "x-consumer-timeout": CONSUMER_TIMEOUT_MS,
         }
 
+    def dead_arguments(self) -> dict[str, Any]:
+        """Whoever looks into the dead-letter queue gives back what he saw, and that counts."""
+        return {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS}
+
 
 def declare(connection: BlockingConnection, topology: Topology) -> bool:
     """Make everything exist, and tell whether the queue was there before.
@@ -77,7 +83,7 @@ def declare(connection: BlockingConnection, topology: Topology) -> bool:
     channel.exchange_declare(EXCHANGE, "topic", durable=True)
     channel.exchange_declare(DEAD_LETTER_EXCHANGE, "direct", durable=True)
     channel.close()
-    _declare_queue(connection, topology.dead_queue, {"x-queue-type": "quorum"})
+    _declare_queue(connection, topology.dead_queue, topology.dead_arguments())
     _declare_queue(connection, topology.queue, topology.arguments())
     channel = connection.channel()
     channel.queue_bind(topology.dead_queue, DEAD_LETTER_EXCHANGE, topology.dead_queue)
