@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +19,7 @@ from core.config import Settings
 from core.documents import document_key, entry_id, identifier_of, read_document
 from core.mongo import Client
 from core.qdrant.client import explained
-from core.qdrant.schema import FAMILY_OF, cleaned_name, family_of, vector_name
+from core.qdrant.schema import FAMILY_OF, cleaned_name, family_of, of_database, vector_name
 
 _PAGE = 1000
 _RECHECK_S = 0.5
@@ -86,14 +86,24 @@ def compare(wanted: Mapping[Ref, str], held: Mapping[Ref, Held]) -> Report:
     return report
 
 
-def audit(mongo: Client, qdrant: QdrantClient, settings: Settings, settle_s: float) -> Report:
+def audit(
+    mongo: Client,
+    qdrant: QdrantClient,
+    settings: Settings,
+    settle_s: float,
+    on_wait: Callable[[int], None] = lambda _: None,
+) -> Report:
     """Compare, and look again at what differs until it settles or `settle_s` seconds pass.
+
+    `on_wait` is told how many documents are waited for.
 
     Raises ServiceUnavailable when Qdrant cannot be reached; pymongo's errors pass.
     """
     deadline = time.monotonic() + settle_s
     report = compare(_wanted(mongo, settings), _held(qdrant, settings))
     checked = report.checked
+    if not report.in_step and settle_s:
+        on_wait(len(report.doubtful))
     while not report.in_step and time.monotonic() < deadline:
         time.sleep(_RECHECK_S)
         doubtful = report.doubtful
@@ -132,7 +142,8 @@ def _held(
 ) -> dict[Ref, Held]:
     """What Qdrant holds, of all documents or of `refs` only."""
     captured = settings.cdc.collections
-    only = None if refs is None else _any_key(refs)
+    own = of_database(settings.mongo.database)
+    only = own if refs is None else models.Filter(must=[own, _any_key(refs)])
     with explained(settings.qdrant):
         families = list(dict.fromkeys(family_of(name) for name in captured))
         chunks = Counter(
@@ -174,7 +185,7 @@ def _join(
 
 
 def _scroll(
-    qdrant: QdrantClient, collection: str, fields: list[str], only: models.Filter | None
+    qdrant: QdrantClient, collection: str, fields: list[str], only: models.Filter
 ) -> Iterator[models.Record]:
     if not qdrant.collection_exists(collection):
         return

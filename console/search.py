@@ -11,7 +11,7 @@ from core.rag import Hit, Query, Retriever
 
 @click.command()
 @click.argument("question")
-@click.option("--author", help="Full name or id of the author.")
+@click.option("--author", help="Full name or id of the author, in its own case.")
 @click.option("--platform", help="For example medium, github.")
 @click.option("--type", "kind", type=click.Choice(CAPTURABLE), help="MongoDB collection.")
 @click.option("--limit", type=click.IntRange(1, 100), default=5, show_default=True)
@@ -27,6 +27,8 @@ def search(
     as_json: bool,
 ) -> None:
     """Find passages that answer QUESTION, best first."""
+    if not question.strip():
+        raise click.UsageError("QUESTION is empty.")
     query = Query(question, author=author, platform=platform, type=kind, limit=limit)
     hits = find(settings, query)
     if as_json:

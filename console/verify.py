@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 from pymongo.errors import PyMongoError
 
 from console.audit import Report, audit
-from console.output import console, print_json, print_table
+from console.output import console, fail, print_json, print_table
 from core.config import Settings
 from core.mongo import connect, explain
 from core.qdrant.client import client_of
@@ -22,7 +24,9 @@ PROBLEMS_FOUND = 4
     show_default=True,
     help="Seconds that documents in flight are given to arrive.",
 )
-@click.option("--json", "as_json", is_flag=True, help="{in_step, missing, stale, orphaned}.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="{in_step, checked, missing, stale, orphaned}."
+)
 @click.pass_obj
 def verify(settings: Settings, settle: float, as_json: bool) -> int:
     """Compare MongoDB with Qdrant: exit status 0 only when they are in step.
@@ -43,12 +47,16 @@ def run(settings: Settings, settle_s: float) -> Report:
     mongo = connect(settings.mongo, app="twin-verify")
     qdrant = client_of(settings.qdrant)
     try:
-        return audit(mongo, qdrant, settings, settle_s)
+        return audit(mongo, qdrant, settings, settle_s, partial(_say_waiting, settle_s))
     except PyMongoError as error:
         raise explain(error, settings.mongo) from error
     finally:
         qdrant.close()
         mongo.close()
+
+
+def _say_waiting(settle_s: float, count: int) -> None:
+    fail(f"waiting up to {settle_s:.0f} s for {count} documents to settle")
 
 
 def _show(report: Report) -> None:

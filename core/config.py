@@ -188,6 +188,11 @@ class _Environment(BaseSettings):
             raise ValueError("names no collection")
         return tuple(dict.fromkeys(value))
 
+    @field_validator("LOG_FORMAT", "LOG_LEVEL", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("FEATURE_PARTITIONS", "FEATURE_WORKERS")
     @classmethod
     def _only_one(cls, value: int) -> int:

@@ -53,7 +53,7 @@ def parse(link: object) -> Target:
     if host == "linkedin.com" or host.endswith(".linkedin.com") or host == "lnkd.in":
         raise LinkRefused(
             "LinkedIn's terms forbid automated reading, so live pages are not crawled. "
-            "Ask LinkedIn for a copy of your data and import that archive.",
+            "Ask LinkedIn for a copy of your data, and write it to MongoDB.",
             reason="terms",
         )
     if host == "medium.com" or host.endswith(".medium.com"):

@@ -64,7 +64,7 @@ class PageBlocked(PoisonError):
     def __init__(self, marker: str) -> None:
         super().__init__(
             f"The site answered with a challenge or login wall ({marker}), not with the page. "
-            "Nothing was stored; try later, or import the platform's export.",
+            "Nothing was stored; try later, or from another network.",
             reason="blocked",
             stage="fetch",
         )

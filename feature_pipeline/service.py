@@ -39,7 +39,7 @@ def run(settings: Settings, stop: StopSignal) -> None:
             topology.queue,
             lambda: _consume(settings, topology),
             lambda: Writer(
-                QdrantStore(client, settings.qdrant),
+                QdrantStore(client, settings.qdrant, settings.mongo.database),
                 embedder,
                 dead_letters,
                 database=settings.mongo.database,

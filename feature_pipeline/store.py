@@ -11,7 +11,15 @@ from qdrant_client import QdrantClient, models
 
 from core.config import QdrantConfig
 from core.qdrant.client import explained
-from core.qdrant.schema import NOT_DELETED, VECTOR_NAME, cleaned_name, family_of, vector_name
+from core.qdrant.schema import (
+    DATABASE,
+    NOT_DELETED,
+    VECTOR_NAME,
+    cleaned_name,
+    family_of,
+    of_database,
+    vector_name,
+)
 from core.versions import Version
 from feature_pipeline.plan import ChunkPoint, DocumentPlan, DocumentRef, StoredChunk, manifest_id
 
@@ -54,11 +62,12 @@ class PointStore(Protocol):
 
 
 class QdrantStore:
-    """A PointStore on Qdrant."""
+    """A PointStore on Qdrant, for the documents of one MongoDB database."""
 
-    def __init__(self, client: QdrantClient, config: QdrantConfig) -> None:
+    def __init__(self, client: QdrantClient, config: QdrantConfig, database: str) -> None:
         self._client = client
         self._config = config
+        self._database = database
 
     def manifests(self, refs: Sequence[DocumentRef]) -> Mapping[DocumentRef, Manifest]:
         """One retrieve by ids for each collection."""
@@ -93,8 +102,9 @@ class QdrantStore:
         """Three rounds for each family, each round in requests of bounded size."""
         for family, group in _by_family(plans, lambda plan: plan.ref.type).items():
             chunks, cleaned = vector_name(family), cleaned_name(family)
-            self._apply(chunks, [op for plan in group for op in _chunk_writes(plan, vectors)])
-            self._apply(cleaned, [_manifest_write(plan) for plan in group])
+            mark = {DATABASE: self._database}
+            self._apply(chunks, [op for plan in group for op in _chunk_writes(plan, vectors, mark)])
+            self._apply(cleaned, [_manifest_write(plan, mark) for plan in group])
             self._apply(chunks, [op for plan in group for op in _removals(plan)])
 
     def remove_unowned(self, ref: DocumentRef, ids: Sequence[str], newer: Version) -> None:
@@ -114,7 +124,9 @@ class QdrantStore:
         """Scrolls cleaned points, then chunks, in pages."""
         for family, group in _by_family(types, lambda name: name).items():
             old = models.FieldCondition(key="version", range=models.Range(lt=number))
-            condition = models.Filter(must=[old, _any_of("type", group), NOT_DELETED])
+            condition = models.Filter(
+                must=[old, _any_of("type", group), NOT_DELETED, of_database(self._database)]
+            )
             for collection in (cleaned_name(family), vector_name(family)):
                 records = self._scroll(collection, condition, ["key", "type"])
                 for page in _pages(records, _PAGE):
@@ -145,7 +157,7 @@ class QdrantStore:
 
 
 def _chunk_writes(
-    plan: DocumentPlan, vectors: Mapping[str, Sequence[float]]
+    plan: DocumentPlan, vectors: Mapping[str, Sequence[float]], mark: Mapping[str, str]
 ) -> Iterator[tuple[Operation, int, int]]:
     guard = _not_newer(plan.version)
     for batch in _bounded(plan.embed):
@@ -153,21 +165,22 @@ def _chunk_writes(
             models.PointStruct(
                 id=point.id,
                 vector={VECTOR_NAME: list(vectors[point.id])},
-                payload=dict(point.payload),
+                payload={**point.payload, **mark},
             )
             for point in batch
         ]
         listed = models.PointsList(points=points, update_filter=models.Filter(must_not=[guard]))
         yield models.UpsertOperation(upsert=listed), len(points), sum(map(_size, batch))
     for ids in _pages(plan.keep, _MAX_POINTS):
-        yield _set_payload(plan.renewal, ids, guard), len(ids), 1000
+        yield _set_payload({**plan.renewal, **mark}, ids, guard), len(ids), 1000
     for point_id, place in plan.moved.items():
         yield _set_payload(place, [point_id], guard), 1, 500
 
 
-def _manifest_write(plan: DocumentPlan) -> tuple[Operation, int, int]:
+def _manifest_write(plan: DocumentPlan, mark: Mapping[str, str]) -> tuple[Operation, int, int]:
+    payload = {**plan.manifest, **mark}
     listed = models.PointsList(
-        points=[models.PointStruct(id=plan.manifest_id, vector={}, payload=dict(plan.manifest))],
+        points=[models.PointStruct(id=plan.manifest_id, vector={}, payload=payload)],
         update_filter=models.Filter(must_not=[_not_newer(plan.version)]),
     )
     return models.UpsertOperation(upsert=listed), 1, len(json.dumps(plan.manifest))

@@ -271,12 +271,18 @@ def _about(event: ChangeEvent) -> Mapping[str, str]:
 
 def _log_prepared(event: ChangeEvent, document: CleanedDocument) -> None:
     about = _about(event)
+    if not document.text:
+        log.warning("Document without text.", looked_in="content", **about)
     log.info("Data cleaned successfully.", cleaned_content_len=len(document.text), **about)
     log.info("Cleaned content chunked successfully.", num=len(document.chunks), **about)
 
 
 def _log_written(plan: DocumentPlan, size: int) -> None:
-    about = {"collection": plan.ref.type, "entry_id": plan.manifest["entry_id"]}
+    about = {
+        "collection": plan.ref.type,
+        "entry_id": plan.manifest["entry_id"],
+        "version": plan.version.number,
+    }
     if plan.manifest.get("deleted"):
         log.info("Document deleted.", num=len(plan.stale), **about)
         return

@@ -30,7 +30,10 @@ FAMILY_OF = {
 }
 _CONFLICT = 409
 
+# Which MongoDB database a point comes from, so that what one drops leaves another's alone.
+DATABASE = "database"
 _KEYWORDS = (
+    DATABASE,
     "key",
     "entry_id",
     "type",
@@ -63,6 +66,16 @@ _VECTOR: Mapping[str, models.PayloadSchemaType] = {
 NOT_DELETED = models.IsEmptyCondition(is_empty=models.PayloadField(key="deleted"))
 
 log = get_logger()
+
+
+def of_database(name: str) -> models.Filter:
+    """Points of one MongoDB database, and those of other programs that name none."""
+    return models.Filter(
+        should=[
+            models.FieldCondition(key=DATABASE, match=models.MatchValue(value=name)),
+            models.IsEmptyCondition(is_empty=models.PayloadField(key=DATABASE)),
+        ]
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ failure the folder with the logs stays. Exit status 0 only if every expectation 
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -28,10 +29,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     configure_logging("demo", LogConfig(format="auto", level="error"), sys.stderr)
     folder = Path(tempfile.mkdtemp(prefix="llm-twin-demo-"))
+    # Services read .env where they start, and a stack of the demo's own is none of its business.
+    os.chdir(folder)
     telling = Telling()
     try:
         status = _play(folder, telling)
     except KeyboardInterrupt:
+        sys.stderr.write("demo: interrupted; everything it started has ended\n")
         status = _INTERRUPTED
     except TwinError as error:
         sys.stderr.write(f"demo: {error}\n")

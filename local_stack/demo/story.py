@@ -89,7 +89,7 @@ def _verify(stage: Stage, telling: Telling) -> None:
     telling.step("twin verify: is Qdrant in step with MongoDB?")
     report = stage.verify()
     telling.expect(
-        f"{report.checked} documents: none missing, stale or orphaned", held=report.in_step
+        f"verify compared {report.checked} documents and finds Qdrant in step", held=report.in_step
     )
 
 

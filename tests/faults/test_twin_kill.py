@@ -216,6 +216,30 @@ def test_a_collection_that_qdrant_lost_is_declared_and_filled_again(twin: Twin) 
     assert twin.pipeline.text().count("qdrant.gap_declared") == 1
 
 
+def test_another_database_on_the_same_services_removes_nothing(twin: Twin, tmp_path: Path) -> None:
+    """Somebody tries another MONGO_DATABASE_NAME: what is swept for it leaves the first alone."""
+    twin.db.posts.insert_one({"_id": "ours", "content": "Ours to keep."})
+    check_in_step(twin)
+    twin.cdc.end()
+    twin.pipeline.end()
+    (tmp_path / "other").mkdir()
+    name = f"{twin.settings.mongo.database}_other"
+    environment = {**twin.environment, "MONGO_DATABASE_NAME": name}
+    with open_twin(environment, tmp_path / "other") as other:
+        other.db.posts.insert_one({"_id": "theirs", "content": "Theirs, for a moment."})
+        other.cdc.start()
+        other.pipeline.start()
+        check_in_step(other)
+        other.mongo.drop_database(name)
+        check_in_step(other)
+        other.mongo.drop_database(other.settings.mongo.state_database)
+    twin.cdc.start()
+    twin.pipeline.start()
+    check_in_step(twin)
+    assert [chunk["content"] for chunk in twin.chunks("posts", "ours")] == ["Ours to keep."]
+    assert twin.chunks("posts", "theirs") == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_twenty_kills_lose_nothing(twin: Twin) -> None:

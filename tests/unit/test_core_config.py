@@ -113,3 +113,9 @@ def test_an_option_of_the_uri_that_mongodb_s_driver_refuses_is_named(option: str
     config = MongoConfig(uri=SecretStr(f"mongodb://db.example/?{option}"), database="twin")
     with pytest.raises(ConfigurationError, match=r"^MONGO_DATABASE_HOST: "):
         client_of(config, timeout_s=1, app="test")
+
+
+def test_levels_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LOG_LEVEL=INFO is what everybody writes."""
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    assert load_settings(None).log.level == "info"
