@@ -15,6 +15,7 @@ from core.errors import TwinError
 from local_stack.install import install_missing
 from local_stack.layout import Layout
 from local_stack.logs import print_logs
+from local_stack.own_services import overridden
 from local_stack.ports import Ports
 from local_stack.service import Options
 from local_stack.stack import GROUPS, LocalStack
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from local_stack.stack import ServiceStatus
 
 PROBLEMS_FOUND = 4
+_STOP = "`make local-stop` (`python -m local_stack down`)"
+_START = "`make local-start` (`python -m local_stack up`)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("interrupted; what has started goes on until `down`", file=sys.stderr)
+        print(f"interrupted; what has started goes on until {_STOP}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Who reads us, as `head` does, has had enough.
@@ -106,6 +109,9 @@ def _up(given: argparse.Namespace) -> int:
     )
     if given.install_missing:
         install_missing(stack.services, _say)
+    unused = overridden(stack.environment())
+    if unused:
+        _say(f"set, but not used by the local stack, which has its own: {', '.join(unused)}")
     stack.up()
     return 0
 
@@ -159,7 +165,7 @@ def _print_table(rows: list[ServiceStatus]) -> None:
         when = f"{since:%Y-%m-%d %H:%M:%S}" if since else "-"
         print(f"{row.service:<17} {row.state:<8} {row.pid or '-':>7}  {when:<20} {row.address}")
     if any(row.state == "dead" for row in rows):
-        print("\nA dead service is not started again by itself: `up` does so, and keeps its data.")
+        print(f"\nA dead service stays dead until {_START}, which keeps its data.")
 
 
 def _logs(given: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ class PortTaken(StackError):
         super().__init__(
             f"port {port} ({purpose} of {service}) is taken by {holder or 'another program'}. "
             "End that, or start a stack in a new folder on other ports: "
-            "up --state DIR --free-ports, or --base-port N."
+            ".venv/bin/python -m local_stack up --state DIR --free-ports, or --base-port N."
         )
 
 
@@ -36,7 +36,8 @@ class PortsFixed(StackError):
     def __init__(self, state: Path) -> None:
         super().__init__(
             f"the stack in {state} was made on other ports, and its data remembers them. "
-            "Leave the ports out, or name another folder with --state."
+            "Leave the ports out, name another folder with --state, or, to begin without data: "
+            "make local-stop, and remove the folder."
         )
 
 

@@ -8,11 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dotenv import dotenv_values
+
 from local_stack.mongo import MEMBERS, uri
 from local_stack.service import Context, LogView, ServiceSpec, http_problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local_stack.service import Readiness
+
+# Readiness reads logs, so they are JSON whatever LOG_FORMAT says.
+_FIXED = {"LOG_FORMAT": "json"}
+# Other words for the same: where output is a file, `auto` means JSON.
+_ALIKE = {"auto": "json", "0": "false", "no": "false", "off": "false"}
 
 
 def own_specs(context: Context) -> list[ServiceSpec]:
@@ -54,6 +63,27 @@ def client_environment(context: Context) -> dict[str, str]:
     }
 
 
+def overridden(fixed: Mapping[str, str], env_file: Path = Path(".env")) -> list[str]:
+    """Names of variables which are set here or in `env_file` to what the stack will not use.
+
+    `fixed` is what the stack gives its services, as `client_environment` has it.
+    """
+    given = {**dotenv_values(env_file, interpolate=False), **os.environ}
+    ours = {**fixed, "QDRANT_CLOUD_URL": "", **_FIXED}
+    return [
+        name for name, value in ours.items() if given.get(name) and not _same(given[name], value)
+    ]
+
+
+def _same(one: str | None, other: str) -> bool:
+    return _plain(one or "") == _plain(other)
+
+
+def _plain(text: str) -> str:
+    lowered = text.strip().casefold().replace("127.0.0.1", "localhost")
+    return _ALIKE.get(lowered, lowered)
+
+
 def _spec(
     context: Context,
     name: str,
@@ -85,7 +115,7 @@ def _environment(context: Context) -> dict[str, str]:
         **os.environ,
         **client_environment(context),
         "PYTHONUNBUFFERED": "1",
-        "LOG_FORMAT": "json",
+        **_FIXED,
         **context.options.environment,
     }
 

@@ -79,7 +79,7 @@ def _silent(_line: str) -> None:
 class LocalStack:
     """One stack in one state folder. Creating the object starts and writes nothing.
 
-    `ports` counts on the first start only and must not differ later. `services` names
+    `ports` counts until something has started and must not differ later. `services` names
     services or groups; left out, it is what was asked for last time, else everything.
     Methods may be called from any process that can write the folder: a lock orders them.
     """
@@ -124,8 +124,7 @@ class LocalStack:
         with self.layout.lock():
             names = tuple(spec.name for spec in self._wanted)
             self._memory = replace(self._memory, wanted=names)
-            self.layout.remember(self._memory)
-            Startup(self.layout, self._wanted, self._report).run()
+            self._bring_up(self._wanted)
 
     def down(self) -> None:
         """End every process that this stack started, in any run, and nothing else. Idempotent."""
@@ -140,8 +139,7 @@ class LocalStack:
     def start(self, service: str) -> None:
         """Start one service, if it does not run, and wait until it is ready."""
         with self.layout.lock():
-            self.layout.remember(self._memory)
-            Startup(self.layout, [self._spec(service)], self._report).run()
+            self._bring_up([self._spec(service)])
 
     def stop(self, service: str) -> None:
         """End one service in good order: its signal first, SIGKILL after its timeout."""
@@ -182,6 +180,13 @@ class LocalStack:
             timeout=60,
         )
         return done.stdout
+
+    def _bring_up(self, specs: Sequence[ServiceSpec]) -> None:
+        startup = Startup(self.layout, specs, self._report)
+        startup.check()
+        # From here on there may be data, which remembers the ports.
+        self.layout.remember(self._memory)
+        startup.run()
 
     def _spec(self, service: str) -> ServiceSpec:
         for spec in self._specs:

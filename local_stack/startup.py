@@ -40,12 +40,10 @@ class Startup:
         self._report = report
 
     def run(self) -> None:
-        """Return when all are ready.
+        """Return when all are ready. To be called after `check`.
 
-        Raises MissingDependency or PortTaken before anything is started, ServiceFailed or
-        another StackError afterwards; what has started then goes on.
+        Raises ServiceFailed or another StackError; what has started then goes on.
         """
-        self._check()
         waiting, starting = list(self._specs), list[_Starting]()
         while waiting or starting:
             unfinished = {spec.name for spec in (*waiting, *(one.spec for one in starting))}
@@ -55,7 +53,8 @@ class Startup:
             starting = [one for one in starting if not self._finished(one)]
             time.sleep(_TICK)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise MissingDependency or PortTaken where the start cannot work. Starts nothing."""
         for spec in self._specs:
             spec.command()
         for spec in self._specs:

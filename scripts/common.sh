@@ -12,6 +12,24 @@ fail() { # one sentence on standard error, exit status 1
   exit 1
 }
 
+# What the sample site serves, and how it runs where there is no Docker.
+SAMPLE_MEDIUM=https://medium.com/@writer/how-a-lighthouse-keeper-would-run-a-queue-4f1c9a7be203
+SAMPLE_GITHUB=https://github.com/writer/tide-tables
+SAMPLE_PORT=8888
+LOCAL_STATE=${LOCAL_STACK_STATE:-.local}
+SAMPLE_PID=$LOCAL_STATE/run/sample-site.pid
+
+sample_runs() { # the sample site of the stack without Docker
+  [ -f "$SAMPLE_PID" ] || return 1
+  ps -p "$(cat "$SAMPLE_PID")" -o args= 2>/dev/null | grep -q local_stack.sample_site
+}
+
+sample_in_docker() { # whether the crawlers' container goes to the sample site
+  have docker || return 1
+  within 5 docker inspect --format '{{.State.Status}} {{json .Config.Env}}' llm-twin-data-crawlers 2>/dev/null |
+    grep -q '^running .*"CRAWLER_PROXY=http://sample-site:'
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
 within() { # SECONDS COMMAND…: its status, or 124 where it takes longer (macOS has no `timeout`)

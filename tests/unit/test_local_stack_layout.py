@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from local_stack.errors import PortsFixed, PortTaken, UnknownService
 from local_stack.install import install_missing
 from local_stack.layout import Layout
 from local_stack.logs import print_logs
+from local_stack.own_services import overridden
 from local_stack.ports import Ports, can_bind, holder, require_free
 from local_stack.service import LogView, waves
 from local_stack.stack import LocalStack
@@ -74,6 +75,34 @@ def test_a_stack_keeps_its_ports(tmp_path: Path) -> None:
     assert place.recall(None) == first
     with pytest.raises(PortsFixed, match="other ports"):
         place.recall(Ports.default())
+
+
+def test_a_start_that_started_nothing_pins_no_ports(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    """A taken port ends a first start, and the next may be on other ports."""
+    place = Layout.at(tmp_path)
+    taken = replace(Ports.free(), qdrant=listener.getsockname()[1])
+    with pytest.raises(PortTaken):
+        LocalStack(place, ports=taken, services=["qdrant"]).up()
+    assert place.memory() is None
+    assert LocalStack(place, ports=Ports.default()).ports == Ports.default()
+
+
+def test_variables_that_the_stack_overrides_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is set to something else is named, from .env and the shell; the same is not."""
+    fixed = LocalStack(Layout.at(tmp_path)).environment()
+    for name in (*fixed, "QDRANT_CLOUD_URL", "LOG_FORMAT"):
+        monkeypatch.delenv(name, raising=False)
+    env_file = tmp_path / ".env"
+    env_file.write_text("QDRANT_DATABASE_HOST=qdrant.example\nRABBITMQ_HOST=localhost\n")
+    monkeypatch.setenv("MONGO_DATABASE_HOST", "mongodb://elsewhere")
+    monkeypatch.setenv("USE_QDRANT_CLOUD", "0")
+    monkeypatch.setenv("LOG_FORMAT", "auto")
+    assert overridden(fixed, env_file) == ["MONGO_DATABASE_HOST", "QDRANT_DATABASE_HOST"]
+    assert overridden(fixed, tmp_path / "none") == ["MONGO_DATABASE_HOST"]
 
 
 def test_looking_writes_nothing(tmp_path: Path) -> None:
