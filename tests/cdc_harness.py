@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,58 +14,31 @@ from pymongo import MongoClient
 
 from core.events import ChangeEvent, Event, Purge, SnapshotCompleted, decode
 from core.versions import Version
+from tests.twin_harness import ServiceProcess
 
 Client = MongoClient[dict[str, Any]]
 COLLECTIONS = ("articles", "posts", "repositories", "repository_files")
 
 
-class Cdc:
-    """Starts, kills and stops `python -m data_cdc`; its log goes to one file."""
+class Cdc(ServiceProcess):
+    """`python -m data_cdc`. Starting it does not wait: what it waits for is what tests look at."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        self._environment = {**os.environ, **environment, "LOG_FORMAT": "json"}
-        self._process: subprocess.Popen[bytes] | None = None
-        self.log = log
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        super().__init__("data_cdc", environment, folder)
 
-    def start(self, **extra: str) -> None:
-        """Start it, and do not wait."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "data_cdc"],
-                env={**self._environment, **extra},
-                stdout=log,
-                stderr=log,
-            )
-
-    def end(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
-        """Send a signal and wait; the exit status."""
-        if self._process is None:
-            return 0
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-        return self._process.wait(timeout)
-
-    def wait(self, timeout: float = 20) -> int:
-        """Wait until it ends by itself; the exit status."""
-        assert self._process is not None
-        return self._process.wait(timeout)
-
-    def says(self, text: str, *, timeout: float = 20, times: int = 1) -> None:
-        """Wait until the log holds `text`."""
-        until(lambda: self.text().count(text) >= times, f"the log to say {text!r}", timeout)
-
-    def text(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
+    def start(self, *, ready: bool = False, **extra: str) -> None:
+        """Start it; with `ready`, wait until it streams."""
+        super().start(ready=ready, **extra)
 
 
 @contextmanager
-def cdc_process(environment: Mapping[str, str], log: Path) -> Iterator[Cdc]:
+def cdc_process(environment: Mapping[str, str], folder: Path) -> Iterator[Cdc]:
     """One that has not started yet, and does not outlive the test."""
-    cdc = Cdc(environment, log)
+    cdc = Cdc(environment, folder)
     try:
         yield cdc
     finally:
-        cdc.end(signal.SIGKILL)
+        cdc.kill()
 
 
 @dataclass(frozen=True)
@@ -172,11 +141,3 @@ def courses(received: list[Received]) -> int:
             count += 1
         last = event.version
     return count
-
-
-def until(condition: Callable[[], object], what: str, timeout: float = 20) -> None:
-    """Wait for `condition`, or fail naming `what`."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
-        time.sleep(0.05)

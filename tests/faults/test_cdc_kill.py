@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay
 
 from core.documents import document_key
 from local_stack.stack import LocalStack
+from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay
 
 DOCUMENTS = 200
 SENTINEL = "sentinel"
@@ -44,7 +44,7 @@ def test_killing_it_at_random_moments_under_load_loses_nothing(
     queue = Queue(environment)
     with (
         Client(environment["MONGO_DATABASE_HOST"], w="majority", tz_aware=True) as client,
-        cdc_process(environment, tmp_path / "data_cdc.log") as cdc,
+        cdc_process(environment, tmp_path) as cdc,
     ):
         database = client[environment["MONGO_DATABASE_NAME"]]
         with changing(database):

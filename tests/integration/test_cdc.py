@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from bson import Binary, MaxKey, MinKey, ObjectId
-from cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay, until
 from pymongo.errors import PyMongoError
 
 from core.documents import document_key
 from core.events import ChangeEvent, Op, Purge, SnapshotCompleted
 from local_stack.stack import LocalStack
+from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay
+from tests.twin_harness import until
 
 IDS: list[Any] = [
     "a-string",
@@ -62,7 +63,7 @@ def state(client: Client, names: Mapping[str, str]) -> Any:
 
 @pytest.fixture
 def cdc(environment: Mapping[str, str], tmp_path: Path) -> Iterator[Cdc]:
-    with cdc_process(environment, tmp_path / "data_cdc.log") as cdc:
+    with cdc_process(environment, tmp_path) as cdc:
         yield cdc
 
 
