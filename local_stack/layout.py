@@ -63,14 +63,14 @@ class Layout:
         """The file that takes what a service prints."""
         return self.root / "logs" / f"{service}.log"
 
-    def open_log(self, service: str) -> Path:
+    def open_log(self, service: str, limit: int = LOG_LIMIT) -> Path:
         """The log, ready to be appended to by a new process.
 
-        A long one is put aside first, over the one put aside before.
+        One of more than `limit` bytes is put aside first, over the one put aside before.
         """
         log = self.log(service)
         log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > LOG_LIMIT:
+        if log.exists() and log.stat().st_size > limit:
             log.replace(log.with_suffix(".log.1"))
         log.touch()
         return log

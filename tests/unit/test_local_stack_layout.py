@@ -13,7 +13,7 @@ import pytest
 
 from core.config import load_settings
 from core.errors import MissingDependency
-from local_stack import debian, layout, mongo, rabbitmq
+from local_stack import debian, mongo, rabbitmq
 from local_stack.errors import PortsFixed, PortTaken, UnknownService
 from local_stack.install import install_missing
 from local_stack.layout import Layout
@@ -163,14 +163,13 @@ def test_readiness_reads_the_present_run_only(tmp_path: Path) -> None:
     assert not LogView(log).has_event("cdc")
 
 
-def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_is_put_aside(tmp_path: Path) -> None:
     """At a start a log over the limit becomes `.1`, and a short one is appended to."""
-    monkeypatch.setattr(layout, "LOG_LIMIT", 10)
     place = Layout.at(tmp_path)
-    place.open_log("mq").write_text("short")
-    assert place.open_log("mq").read_text() == "short"
+    place.open_log("mq", limit=10).write_text("short")
+    assert place.open_log("mq", limit=10).read_text() == "short"
     place.log("mq").write_text("longer than ten")
-    assert place.open_log("mq").read_text() == ""
+    assert place.open_log("mq", limit=10).read_text() == ""
     assert (tmp_path / "logs" / "mq.log.1").read_text() == "longer than ten"
 
 
