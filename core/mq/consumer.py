@@ -20,7 +20,7 @@ from pika.adapters.blocking_connection import BlockingChannel, BlockingConnectio
 from pika.exceptions import AMQPError
 
 from core.config import RabbitConfig
-from core.errors import ServiceUnavailable, TransientError, TwinError
+from core.errors import ServiceUnavailable, TerminalError, TransientError, TwinError
 from core.logging import get_logger
 from core.mq.connection import explain, open_blocking
 from core.retry import Backoff
@@ -54,7 +54,7 @@ class Consumer:
     """Consumes one queue. `prepare` runs on each new connection, to declare the topology.
 
     The thread starts at once, waits for a broker that is not up, and comes back
-    after a lost connection. Raises nothing but what `check` tells.
+    after a lost connection. What ends it for good is raised by `fetch`.
     """
 
     def __init__(
@@ -139,6 +139,10 @@ class Consumer:
                 self._sleep(delay)
             except TwinError as error:
                 self._stop_for_good(error)
+            except Exception as error:  # noqa: BLE001 - a thread's end must reach its owner
+                self._stop_for_good(
+                    TerminalError(f"consuming {self._queue!r} ended: {error!r}. Start it again.")
+                )
 
     def _consume(self, backoff: Backoff) -> None:
         connection = open_blocking(self._config, self._name)

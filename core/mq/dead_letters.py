@@ -23,17 +23,21 @@ class DeadLetters:
     Opens its connection when first needed. Use from one thread.
     """
 
-    def __init__(self, config: RabbitConfig, dead_queue: str) -> None:
+    def __init__(
+        self, config: RabbitConfig, dead_queue: str, timeout_s: float = _CONFIRM_TIMEOUT_S
+    ) -> None:
         self._config = config
         self._dead_queue = dead_queue
+        self._timeout_s = timeout_s
         self._publisher: Publisher | None = None
 
     def put(self, delivery: Delivery, error: PoisonError) -> None:
         """Set `delivery` aside. Raises TransientError without a confirm: try again."""
         publisher = self._open()
         try:
-            publisher.send(dead_letter(delivery, error, self._dead_queue), _CONFIRM_TIMEOUT_S)
-            confirmed = publisher.flush(_CONFIRM_TIMEOUT_S)
+            message = dead_letter(delivery, error, self._dead_queue)
+            taken = publisher.send(message, self._timeout_s)
+            confirmed = taken and publisher.flush(self._timeout_s)
         except BaseException:
             self.close()
             raise
