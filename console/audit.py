@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient, models
 from core.config import Settings
 from core.documents import document_key, entry_id, identifier_of, read_document
 from core.mongo import Client
-from core.qdrant.client import explained
+from core.qdrant.client import explained, scroll
 from core.qdrant.schema import FAMILY_OF, cleaned_name, family_of, of_database, vector_name
 
 _PAGE = 1000
@@ -187,21 +187,8 @@ def _join(
 def _scroll(
     qdrant: QdrantClient, collection: str, fields: list[str], only: models.Filter
 ) -> Iterator[models.Record]:
-    if not qdrant.collection_exists(collection):
-        return
-    offset: Any = None
-    while True:
-        records, offset = qdrant.scroll(
-            collection,
-            scroll_filter=only,
-            limit=_PAGE,
-            offset=offset,
-            with_payload=fields,
-            with_vectors=False,
-        )
-        yield from records
-        if offset is None:
-            return
+    if qdrant.collection_exists(collection):
+        yield from scroll(qdrant, collection, only, fields, _PAGE)
 
 
 def _any_key(refs: Collection[Ref]) -> models.Filter:

@@ -20,7 +20,12 @@ from core.errors import TransientError
 from core.logging import get_logger
 from core.mongo import connect, explain
 from core.qdrant.client import client_of
-from core.qdrant.schema import EmbeddingSpace, ensure_collections, missing_collections
+from core.qdrant.schema import (
+    EmbeddingSpace,
+    collection_names,
+    ensure_collections,
+    missing_collections,
+)
 from core.retry import Backoff
 from core.signals import ask_for_snapshot
 
@@ -66,7 +71,7 @@ def _declare_losses(
         why = f"Qdrant at {settings.qdrant.address} has lost {', '.join(lost)}"
         log.error("qdrant.gap_declared", why=why)
         ask_for_snapshot(state, why)
-    for name in missing:
+    for name in set(collection_names()) - set(known):
         state[_KNOWN].replace_one({"_id": name}, {}, upsert=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from qdrant_client import QdrantClient, models
 
 from core.config import QdrantConfig
-from core.qdrant.client import explained
+from core.qdrant.client import explained, scroll
 from core.qdrant.schema import (
     DATABASE,
     NOT_DELETED,
@@ -26,6 +26,8 @@ from feature_pipeline.plan import ChunkPoint, DocumentPlan, DocumentRef, StoredC
 _MAX_POINTS = 128
 _MAX_BYTES = 4_000_000
 _PAGE = 256
+# A number of a vector as JSON: a float32 that Python writes out as a float64.
+_NUMBER_BYTES = 22
 
 Item = TypeVar("Item")
 Operation = models.UpsertOperation | models.SetPayloadOperation | models.DeleteOperation
@@ -135,20 +137,8 @@ class QdrantStore:
     def _scroll(
         self, collection: str, condition: models.Filter, fields: list[str]
     ) -> Iterator[models.Record]:
-        offset: Any = None
-        while True:
-            with explained(self._config):
-                records, offset = self._client.scroll(
-                    collection,
-                    scroll_filter=condition,
-                    limit=_PAGE,
-                    offset=offset,
-                    with_payload=fields,
-                    with_vectors=False,
-                )
-            yield from records
-            if offset is None:
-                return
+        with explained(self._config):
+            yield from scroll(self._client, collection, condition, fields, _PAGE)
 
     def _apply(self, collection: str, operations: Iterable[tuple[Operation, int, int]]) -> None:
         for request in _requests(operations):
@@ -160,7 +150,8 @@ def _chunk_writes(
     plan: DocumentPlan, vectors: Mapping[str, Sequence[float]], mark: Mapping[str, str]
 ) -> Iterator[tuple[Operation, int, int]]:
     guard = _not_newer(plan.version)
-    for batch in _bounded(plan.embed):
+    dimensions = len(next(iter(vectors.values()), ()))
+    for batch in _bounded(plan.embed, dimensions):
         points = [
             models.PointStruct(
                 id=point.id,
@@ -170,7 +161,11 @@ def _chunk_writes(
             for point in batch
         ]
         listed = models.PointsList(points=points, update_filter=models.Filter(must_not=[guard]))
-        yield models.UpsertOperation(upsert=listed), len(points), sum(map(_size, batch))
+        yield (
+            models.UpsertOperation(upsert=listed),
+            len(points),
+            sum(_size(point, dimensions) for point in batch),
+        )
     for ids in _pages(plan.keep, _MAX_POINTS):
         yield _set_payload({**plan.renewal, **mark}, ids, guard), len(ids), 1000
     for point_id, place in plan.moved.items():
@@ -233,9 +228,9 @@ def _ref(record: models.Record) -> DocumentRef:
     return DocumentRef(str(payload.get("type")), str(payload.get("key")))
 
 
-def _size(point: ChunkPoint) -> int:
+def _size(point: ChunkPoint, dimensions: int) -> int:
     """About how many bytes a chunk takes in a request: its vector as text, and its payload."""
-    return 384 * 12 + 4 * len(point.text) + 1000
+    return dimensions * _NUMBER_BYTES + 4 * len(point.text) + 1000
 
 
 def _by_family(items: Iterable[Item], type_of: Callable[[Item], str]) -> dict[str, list[Item]]:
@@ -256,12 +251,12 @@ def _pages(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield page
 
 
-def _bounded(points: Iterable[ChunkPoint]) -> Iterator[list[ChunkPoint]]:
+def _bounded(points: Iterable[ChunkPoint], dimensions: int) -> Iterator[list[ChunkPoint]]:
     """Pages of points that one request can carry; a point alone may exceed it."""
     page: list[ChunkPoint] = []
     size = 0
     for point in points:
-        weight = _size(point)
+        weight = _size(point, dimensions)
         if page and (len(page) == _MAX_POINTS or size + weight > _MAX_BYTES):
             yield page
             page, size = [], 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import (
     ApiException,
     ResponseHandlingException,
@@ -53,6 +54,25 @@ def explained(config: QdrantConfig) -> Iterator[None]:
     except (ResponseHandlingException, ApiException, OSError) as error:
         cause = error.source if isinstance(error, ResponseHandlingException) else error
         raise ServiceUnavailable("Qdrant", config.address, str(cause) or repr(cause)) from error
+
+
+def scroll(
+    client: QdrantClient, collection: str, condition: models.Filter, fields: list[str], page: int
+) -> Iterator[models.Record]:
+    """All points that match, with these payload fields, read in pages as they are asked for."""
+    offset: Any = None
+    while True:
+        records, offset = client.scroll(
+            collection,
+            scroll_filter=condition,
+            limit=page,
+            offset=offset,
+            with_payload=fields,
+            with_vectors=False,
+        )
+        yield from records
+        if offset is None:
+            return
 
 
 def _of_status(error: UnexpectedResponse, config: QdrantConfig) -> TwinError:

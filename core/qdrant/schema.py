@@ -117,11 +117,15 @@ def ensure_collections(client: QdrantClient, config: QdrantConfig, space: Embedd
             _ensure(client, vector_name(family), space, _VECTOR)
 
 
+def collection_names() -> list[str]:
+    """All names that clients use."""
+    return [name for family in FAMILIES for name in (cleaned_name(family), vector_name(family))]
+
+
 def missing_collections(client: QdrantClient, config: QdrantConfig) -> tuple[str, ...]:
     """The names that clients use and that stand for nothing yet."""
-    names = [name for family in FAMILIES for name in (cleaned_name(family), vector_name(family))]
     with explained(config):
-        return tuple(name for name in names if not client.collection_exists(name))
+        return tuple(name for name in collection_names() if not client.collection_exists(name))
 
 
 def _ensure(
