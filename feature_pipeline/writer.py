@@ -78,6 +78,7 @@ class Writer:
         self._pipeline_hash = pipeline_hash(embedder)
         self._received = LineBudget("Messages received.")
         self._written = LineBudget("Documents written.")
+        self._stale = LineBudget("Stale events dropped.")
 
     def write(self, steps: Sequence[Step]) -> None:
         """Apply `steps`. Raises Stopping when told to stop while a service is away."""
@@ -150,7 +151,8 @@ class Writer:
         event = change.event
         version = effective_version(event, manifest)
         if manifest is not None and version < manifest.version:
-            log.info("event.stale", stored_version=manifest.version.number, **_about(event))
+            if self._stale.take(event.collection):
+                log.info("event.stale", stored_version=manifest.version.number, **_about(event))
             return None
         if change.document is None:
             return plan_delete(change.ref, version, event.wall_ms, stored)
@@ -180,7 +182,7 @@ class Writer:
 
     def _control(self, event: Purge | SnapshotCompleted) -> None:
         if event.db != self._database:
-            # Points do not say which database they come from: it would remove ours.
+            # What it would remove are our points: the store knows only those.
             log.error("control.other_database", database=event.db, event_id=event.message_id)
         elif isinstance(event, Purge):
             self._retrying(partial(self._purge, event))

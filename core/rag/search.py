@@ -15,9 +15,10 @@ from qdrant_client import QdrantClient, models
 
 from core.config import QdrantConfig
 from core.embedding import Embedder
-from core.qdrant.client import explained
+from core.qdrant.client import QdrantRejected, explained
 from core.qdrant.schema import FAMILIES, VECTOR_NAME, types_of, vector_name
 
+_NOT_FOUND = 404
 _FIELDS = ["entry_id", "key", "type", "link", "content", "version", "path", "author_full_name"]
 
 
@@ -79,17 +80,20 @@ class Retriever:
     def _points(
         self, family: str, vector: Sequence[float], condition: models.Filter | None, limit: int
     ) -> list[models.ScoredPoint]:
-        with explained(self._config):
-            if not self._client.collection_exists(vector_name(family)):
-                return []
-            return self._client.query_points(
-                vector_name(family),
-                query=list(vector),
-                using=VECTOR_NAME,
-                query_filter=condition,
-                limit=limit,
-                with_payload=_FIELDS,
-            ).points
+        try:
+            with explained(self._config):
+                return self._client.query_points(
+                    vector_name(family),
+                    query=list(vector),
+                    using=VECTOR_NAME,
+                    query_filter=condition,
+                    limit=limit,
+                    with_payload=_FIELDS,
+                ).points
+        except QdrantRejected as error:
+            if error.status != _NOT_FOUND:  # before the first start of a pipeline
+                raise
+            return []
 
 
 def _families(query: Query) -> list[str]:

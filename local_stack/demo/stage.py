@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,5 @@ def _result(model: Future[Embedder]) -> Embedder:
 
 
 def _milliseconds(payload: Mapping[str, Any]) -> int | None:
-    from datetime import datetime
-
     stamp = payload.get("updated_at")
     return int(datetime.fromisoformat(stamp).timestamp() * 1000) if stamp else None

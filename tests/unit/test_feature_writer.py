@@ -78,5 +78,5 @@ def test_a_purge_takes_all_up_to_its_time() -> None:
 
 
 def test_control_events_of_another_database_remove_nothing() -> None:
-    """Points do not say which database they come from, so such a marker would remove ours."""
+    """What the store would remove for such a marker are our own points."""
     assert _write(_completed("other")) == []
