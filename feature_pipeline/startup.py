@@ -39,7 +39,7 @@ def prepare_qdrant(settings: Settings, space: EmbeddingSpace, stop: StopSignal) 
 
     Returns without having done so when `stop` is set. Raises TerminalError.
     """
-    _insist("qdrant.unavailable", stop, lambda: _with_qdrant(settings, space))
+    _insist(stop, lambda: _with_qdrant(settings, space))
 
 
 def _with_qdrant(settings: Settings, space: EmbeddingSpace) -> None:
@@ -75,14 +75,14 @@ def _declare_losses(
         state[_KNOWN].replace_one({"_id": name}, {}, upsert=True)
 
 
-def _insist(event: str, stop: StopSignal, action: Callable[[], None]) -> None:
+def _insist(stop: StopSignal, action: Callable[[], None]) -> None:
     backoff = Backoff()
     while not stop.is_set():
         try:
             action()
         except TransientError as error:
             delay = backoff.next_delay()
-            log.warning(event, reason=str(error), retry_in_s=round(delay, 1))
+            log.warning("service.unavailable", reason=str(error), retry_in_s=round(delay, 1))
             stop.wait(delay)
         else:
             return
