@@ -7,10 +7,11 @@ suit services on this machine outside Docker. An empty value counts as not set.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -22,6 +23,8 @@ from core.errors import ConfigurationError
 _LONGEST_DATABASE = 63 - len("_state")
 _LONGEST_QUEUE = 255 - len(".dead")
 _MONGO_S_OWN = ("admin", "config", "local")
+
+SnapshotMode = Literal["initial", "when_needed", "always", "no_data", "initial_only"]
 
 CAPTURABLE = ("articles", "posts", "repositories", "repository_files")
 
@@ -86,11 +89,21 @@ class EmbeddingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CdcConfig:
-    """What is captured, and how a service without a position begins."""
+    """What is captured, in which form it travels, and how a service without a position begins.
+
+    `oversize_messages` says what becomes of a message that the broker finds too large.
+    `transforms` are specifications, each `{"type": name, ...options}`, in the order they
+    apply. `http_port` is where metrics and health are served; 0 serves nothing.
+    """
 
     collections: tuple[str, ...]
-    snapshot_mode: str
+    snapshot_mode: SnapshotMode
     message_format: Literal["envelope", "flat"]
+    oversize_messages: Literal["reference", "park"]
+    pre_images: bool
+    transforms: tuple[Mapping[str, Any], ...]
+    http_host: str
+    http_port: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +147,7 @@ class Settings:
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+PortOrNone = Annotated[int, Field(ge=0, le=65535)]
 
 
 class _Environment(BaseSettings):
@@ -162,8 +176,13 @@ class _Environment(BaseSettings):
     FEATURE_PARTITIONS: Annotated[int, Field(ge=1, le=64)] = 1
     FEATURE_WORKERS: Annotated[int, Field(ge=1, le=64)] = 1
     CDC_COLLECTIONS: Annotated[tuple[str, ...], NoDecode] = CAPTURABLE
-    CDC_SNAPSHOT_MODE: Literal["initial", "when_needed", "no_data"] = "when_needed"
+    CDC_SNAPSHOT_MODE: SnapshotMode = "when_needed"
     CDC_MESSAGE_FORMAT: Literal["envelope", "flat"] = "envelope"
+    CDC_OVERSIZE_MESSAGES: Literal["reference", "park"] = "reference"
+    CDC_PRE_IMAGES: bool = False
+    CDC_TRANSFORMS: tuple[Mapping[str, Any], ...] = ()
+    CDC_HTTP_HOST: str = "127.0.0.1"
+    CDC_HTTP_PORT: PortOrNone = 9464
     CRAWLER_PROXY: str | None = None
     CRAWLER_CA_FILE: Path | None = None
     CRAWLER_HOST: str = "127.0.0.1"
@@ -321,6 +340,11 @@ def _assemble(env: _Environment) -> Settings:
             collections=env.CDC_COLLECTIONS,
             snapshot_mode=env.CDC_SNAPSHOT_MODE,
             message_format=env.CDC_MESSAGE_FORMAT,
+            oversize_messages=env.CDC_OVERSIZE_MESSAGES,
+            pre_images=env.CDC_PRE_IMAGES,
+            transforms=env.CDC_TRANSFORMS,
+            http_host=env.CDC_HTTP_HOST,
+            http_port=env.CDC_HTTP_PORT,
         ),
         features=FeatureConfig(partitions=env.FEATURE_PARTITIONS, workers=env.FEATURE_WORKERS),
         crawlers=CrawlerConfig(
