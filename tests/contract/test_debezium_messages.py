@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 from bson import Binary, Int64, ObjectId
 
+from core.config import CAPTURABLE
 from core.documents import parse_extended
 from core.errors import MalformedEvent
 from core.events import ChangeEvent, Op, decode
+from core.mq.topology import EXCHANGE
 from tests.debezium_double import FORMS, DebeziumDouble, Document, Form, debezium_double
 from tests.twin_harness import Twin, open_twin, until
 
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "debezium"
+_SOURCE = "routingKey.source"
 _MESSAGES = sorted((Path(__file__).parents[1] / "fixtures" / "debezium").glob("*.json"))
 
 
@@ -167,3 +171,21 @@ def _decoded(message: dict[str, Any]) -> ChangeEvent | None:
     assert event is None or isinstance(event, ChangeEvent)
     assert event is None or (event.op is Op.DELETE) == (event.document is None)
     return event
+
+
+def test_the_example_sends_where_the_pipeline_listens() -> None:
+    """The example's server publishes the captured collections to our exchange, by bound topics."""
+    settings = _properties(_EXAMPLE / "application.properties")
+    sink = {name: settings[f"debezium.sink.rabbitmq.{name}"] for name in ("exchange", _SOURCE)}
+    assert sink == {"exchange": EXCHANGE, _SOURCE: "topic"}
+    assert "." not in settings["debezium.source.topic.prefix"]
+    captured = settings["debezium.source.collection.include.list"].split(",")
+    assert captured == [f"${{MONGO_DATABASE_NAME:twin}}.{name}" for name in CAPTURABLE]
+    script = (_EXAMPLE / "pre-images.js").read_text(encoding="utf-8")
+    assert all(f'"{name}"' in script for name in CAPTURABLE)
+
+
+def _properties(file: Path) -> dict[str, str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    return {name: value for name, _, value in pairs}
