@@ -46,7 +46,7 @@ class Message:
 def encode(event: Event, message_format: MessageFormat = "envelope") -> Message:
     """The message that carries `event`. Control events have one form only."""
     match event:
-        case ChangeEvent() if message_format == "flat":
+        case ChangeEvent() if event.flat or message_format == "flat":
             return _message(event, _flat(event))
         case ChangeEvent():
             return _message(event, _envelope(event))

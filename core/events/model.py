@@ -28,6 +28,7 @@ class ChangeEvent:
     `document` is its state after the change, None for a delete. `version` is None
     where the producer knows no clusterTime; then `version_hint` stands in, and
     events apply in the order they arrive. `wall_ms` is milliseconds since 1970.
+    `flat` asks for the course's flat message, whatever form the others have.
     """
 
     op: Op
@@ -43,6 +44,7 @@ class ChangeEvent:
     update_description: Mapping[str, Any] | None = None
     transaction: Mapping[str, Any] = field(default_factory=dict)
     snapshot: str = "false"
+    flat: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
