@@ -15,6 +15,7 @@ from core.mongo import explain
 from core.retry import Backoff
 from data_cdc.chunks import ReadTooEarly
 from data_cdc.errors import Stopping
+from data_cdc.metrics import CdcMetrics
 
 _LONGEST_WAIT_S = 5.0
 
@@ -27,8 +28,9 @@ log = get_logger()
 class Insistence:
     """Waits for MongoDB. `wait` is what is done meanwhile, for so many seconds."""
 
-    def __init__(self, config: MongoConfig, stop: threading.Event) -> None:
+    def __init__(self, config: MongoConfig, metrics: CdcMetrics, stop: threading.Event) -> None:
         self._config = config
+        self._metrics = metrics
         self._stop = stop
 
     def on(self, call: Callable[[], T], wait: Wait | None = None) -> T:
@@ -40,6 +42,7 @@ class Insistence:
         while True:
             if self._stop.is_set():
                 raise Stopping
+            self._metrics.alive()
             try:
                 return call()
             except ReadTooEarly as error:

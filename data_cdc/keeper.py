@@ -18,6 +18,7 @@ from core.logging import get_logger
 from core.retry import Backoff
 from core.signals import SnapshotRequest
 from data_cdc.errors import Stopping
+from data_cdc.metrics import CdcMetrics
 from data_cdc.offset import Offset
 from data_cdc.outbox import Entry
 from data_cdc.state import Checkpoint, Heartbeat, StateStore
@@ -33,9 +34,14 @@ class Keeper:
     """Writes to the state database at a bounded pace. Use from one thread."""
 
     def __init__(
-        self, store: StateStore, collections: tuple[str, ...], stop: threading.Event
+        self,
+        store: StateStore,
+        collections: tuple[str, ...],
+        metrics: CdcMetrics,
+        stop: threading.Event,
     ) -> None:
         self._store = store
+        self._metrics = metrics
         self._collections = collections
         self._stop = stop
         self._kept: Offset | None = None
@@ -53,6 +59,7 @@ class Keeper:
         checkpoint = Checkpoint(offset, self._collections)
         if self._write("checkpoint.not_saved", partial(self._store.save, checkpoint)):
             self._kept = offset
+            self._metrics.checkpoint(offset.position.time)
             self._answer(offset)
         self._next_save = monotonic() + _SAVE_EVERY_S
 
@@ -89,6 +96,7 @@ class Keeper:
         while not self._write("parking.not_saved", partial(self._store.park, entry, reason)):
             if self._stop.wait(backoff.next_delay()):
                 raise Stopping
+        self._metrics.parked(reason)
         log.error(
             "event.parked",
             reason=reason,

@@ -14,6 +14,7 @@ from core.mq.topology import Topology
 from data_cdc.errors import LeadershipLost, Stopping
 from data_cdc.keeper import Keeper
 from data_cdc.lease import Lease
+from data_cdc.metrics import CdcMetrics
 from data_cdc.offset import Offset
 from data_cdc.outbox import Entry, Outbox
 from data_cdc.oversize import Oversize
@@ -43,17 +44,19 @@ class Outlet:
         cdc: CdcConfig,
         keeper: Keeper,
         lease: Lease,
+        metrics: CdcMetrics,
         stop: threading.Event,
     ) -> None:
         self.phase = "starting"
         self._format = cdc.message_format
         self._keeper = keeper
         self._lease = lease
+        self._metrics = metrics
         self._stop = stop
         self._outbox = Outbox()
         self._oversize = Oversize(cdc.oversize_messages)
         self._relay = Relay(
-            config, topology, self._outbox, self._oversize, keeper.park, lease, stop
+            config, topology, self._outbox, self._oversize, keeper.park, lease, metrics, stop
         )
         self._detected = LineBudget("Changes detected and serialized.")
         self._published = LineBudget("Data published to RabbitMQ.")
@@ -85,7 +88,7 @@ class Outlet:
         if message is None:
             self.park(event, "too_large", offset)
             return
-        entry = Entry(message, *_subject(event), offset)
+        entry = Entry(message, *_subject(event), offset, event.wall_ms)
         if entry.key and self._detected.take(entry.collection):
             _say(_DETECTED, entry)
         self._outbox.append(entry)
@@ -147,6 +150,9 @@ class Outlet:
     def _move(self, wait_s: float) -> None:
         for entry in self._relay.pump(wait_s):
             self._count += 1
+            self._metrics.confirmed(
+                entry.message.type, entry.collection, entry.size, entry.wall_ms, entry.sent_at
+            )
             if not entry.key:
                 _say("control.published", entry)
             elif self._published.take(entry.collection):
@@ -154,6 +160,13 @@ class Outlet:
         self._detected.roll()
         self._published.roll()
         self._keeper.keep(self._outbox.safe)
+        oldest = self._outbox.oldest()
+        self._metrics.turned(
+            in_flight=len(self._outbox),
+            oldest_ms=None if oldest is None else oldest.wall_ms,
+            connected=self._relay.connected,
+            blocked=self._relay.blocked,
+        )
         if self._relay.connected and self._keeper.beat_due():
             self._keeper.beat(self._heartbeat())
 
@@ -162,7 +175,7 @@ class Outlet:
         return Heartbeat(
             state=self.phase,
             position=None if self._outbox.safe is None else self._outbox.safe.position,
-            lag_s=0.0 if oldest is None else max(0.0, time() - oldest.message.timestamp),
+            lag_s=0.0 if oldest is None else max(0.0, time() - oldest.wall_ms / 1000),
             in_flight=len(self._outbox),
             published=self._count,
         )

@@ -14,12 +14,13 @@ from core.config import RabbitConfig
 from core.errors import ServiceUnavailable, TransientError, TwinError
 from core.logging import get_logger
 from core.mq.connection import explain, open_blocking
-from core.mq.publisher import Publisher, PublishInterrupted
+from core.mq.publisher import Publisher, PublishInterrupted, Refused, Unroutable
 from core.mq.topology import Topology, declare
 from core.retry import Backoff
 from data_cdc.errors import GapFound
 from data_cdc.lease import Lease
 from data_cdc.mark import bind_mark, expect_mark
+from data_cdc.metrics import CdcMetrics
 from data_cdc.outbox import MAX_MESSAGES, Entry, Outbox
 from data_cdc.oversize import Oversize
 
@@ -50,6 +51,7 @@ class Relay:
         oversize: Oversize,
         park: Park,
         lease: Lease,
+        metrics: CdcMetrics,
         stop: threading.Event,
     ) -> None:
         self.expects_mark = False
@@ -59,6 +61,7 @@ class Relay:
         self._oversize = oversize
         self._park = park
         self._lease = lease
+        self._metrics = metrics
         self._stop = stop
         self._publisher: Publisher | None = None
         self._collected = 0
@@ -70,6 +73,11 @@ class Relay:
     def connected(self) -> bool:
         """Whether there is a connection, as far as is known."""
         return self._publisher is not None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker holds back publishers."""
+        return self._publisher is not None and self._publisher.blocked
 
     def pump(self, wait_s: float = 0.0) -> list[Entry]:
         """Send what waits, and return what was confirmed since the last call.
@@ -94,7 +102,7 @@ class Relay:
         if publisher is not None:
             publisher.close()
         self._collected = 0
-        self._outbox.rewind()
+        self._metrics.republished(self._outbox.rewind())
 
     def _send(self, publisher: Publisher, wait_s: float) -> None:
         publisher.check()
@@ -122,6 +130,11 @@ class Relay:
     def _break_off(self, publisher: Publisher, error: PublishInterrupted) -> list[Entry]:
         confirmed = self._collect(publisher)
         self.close()
+        match error.cause:
+            case Unroutable():
+                self._metrics.returned()
+            case Refused():
+                self._metrics.nacked()
         if error.size_limit is not None:
             self._make_fit(error.size_limit)
         self._postpone(error)

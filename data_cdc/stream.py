@@ -22,6 +22,7 @@ from core.mongo import explain
 from core.retry import Backoff
 from data_cdc.errors import GapFound, OversizeEvent
 from data_cdc.gaps import Meaning, meaning_of
+from data_cdc.metrics import CdcMetrics
 from data_cdc.position import Position, position_of, position_of_token
 from data_cdc.translate import pipeline
 
@@ -51,9 +52,11 @@ class ChangeSource:
         database: Database[dict[str, Any]],
         cdc: CdcConfig,
         position: Position,
+        metrics: CdcMetrics,
         stop: threading.Event,
     ) -> None:
         self._config = config
+        self._metrics = metrics
         self._database = database
         self._cdc = cdc
         self._patient = True
@@ -90,6 +93,7 @@ class ChangeSource:
             return self._read()
         except PyMongoError as error:
             self.close()
+            self._metrics.stream_broke(getattr(error, "code", None) or type(error).__name__)
             self._recover(error)
             return None
 
@@ -107,6 +111,7 @@ class ChangeSource:
         change = stream.try_next()
         self._backoff.reset()
         if change is None:
+            self._metrics.rested()
             self._rest(stream.resume_token)
             return None
         if self._lacks_document(change):

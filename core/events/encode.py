@@ -49,7 +49,7 @@ class Message:
 def encode(event: Event, message_format: MessageFormat = "envelope") -> Message:
     """The message that carries `event`. Control events have one form only."""
     match event:
-        case ChangeEvent() if message_format == "flat":
+        case ChangeEvent() if event.flat or message_format == "flat":
             return _message(event, _flat(event))
         case ChangeEvent():
             return _message(event, _envelope(event))
@@ -65,13 +65,15 @@ def by_reference(message: Message) -> Message | None:
     None where there is no document to leave out.
     """
     body = json.loads(message.body)
-    if body.get("after") is not None:
-        states = {"before": None, "after": None, "updateDescription": None}
-        return replace(message, body=_dump({**body, **states, REFERENCE: True}))
-    if "entry_id" in body and not body.get("__deleted"):
+    if "entry_id" in body:  # only the flat form has it beside the document's own fields
+        if body.get("__deleted"):
+            return None
         names = {name: body[name] for name in ("entry_id", "type")}
         return replace(message, body=_dump({**names, f"__{REFERENCE}": True}))
-    return None
+    if body.get("after") is None:
+        return None
+    states = {"before": None, "after": None, "updateDescription": None}
+    return replace(message, body=_dump({**body, **states, REFERENCE: True}))
 
 
 def extended_json(value: Any) -> str:

@@ -41,6 +41,10 @@ class Unroutable(ServiceUnavailable):
     """The broker returned a message that no queue takes."""
 
 
+class Refused(ServiceUnavailable):
+    """The broker did not take a message: its queue is full, or lost."""
+
+
 class PublishInterrupted(TransientError):
     """What was sent after the last confirmed message may not have arrived.
 
@@ -269,7 +273,7 @@ class Publisher:
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         if isinstance(method, pika.spec.Basic.Nack):
-            self._fail(ServiceUnavailable("RabbitMQ", self._config.address, "it refused a message"))
+            self._fail(Refused("RabbitMQ", self._config.address, "it refused a message"))
             return
         with self._state:
             # After a return comes a confirm for the very message that no queue took.
