@@ -11,7 +11,6 @@ snapshot and the stream take turns, so neither waits for the other's end.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -21,17 +20,15 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from core.config import CdcConfig, MongoConfig, RabbitConfig
 from core.events import ChangeEvent, Event
 from core.logging import get_logger
 from core.mongo import Client
-from core.mq.topology import Topology
 from core.signals import SnapshotRequest
+from data_cdc.context import Context
 from data_cdc.errors import GapFound, GapUnanswered, Stopping, not_a_replica_set
 from data_cdc.insistence import Insistence
 from data_cdc.keeper import Keeper
 from data_cdc.lease import Lease
-from data_cdc.metrics import CdcMetrics
 from data_cdc.offset import Offset, SnapshotTask
 from data_cdc.outlet import Outlet
 from data_cdc.position import Position, position_of
@@ -39,7 +36,7 @@ from data_cdc.progress import SnapshotProgress
 from data_cdc.reader import next_portion
 from data_cdc.state import Checkpoint, StateStore
 from data_cdc.stream import ChangeSource
-from data_cdc.transforms import Chain, TransformFailed
+from data_cdc.transforms import TransformFailed
 from data_cdc.translate import translate
 
 # How many changes are taken between two portions of a snapshot.
@@ -54,32 +51,20 @@ log = get_logger()
 class Capture:
     """One run over one client, under one lease."""
 
-    def __init__(
-        self,
-        client: Client,
-        mongo: MongoConfig,
-        rabbitmq: RabbitConfig,
-        cdc: CdcConfig,
-        chain: Chain,
-        lease: Lease,
-        metrics: CdcMetrics,
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, context: Context, client: Client, lease: Lease) -> None:
+        self._context = context
+        self._cdc = context.cdc
+        self._chain = context.chain
+        self._metrics = context.metrics
         self._client = client
-        self._mongo = mongo
-        self._cdc = cdc
-        self._chain = chain
-        self._metrics = metrics
-        self._stop = stop
-        self._database = client[mongo.database]
-        self._store = StateStore(client[mongo.state_database], lease.epoch)
-        topology = Topology(mongo.database, cdc.collections, rabbitmq.queue)
-        self._keeper = Keeper(self._store, cdc.collections, metrics, stop)
-        self._outlet = Outlet(rabbitmq, topology, cdc, self._keeper, lease, metrics, stop)
-        self._insistence = Insistence(mongo, metrics, stop)
-        self._progress = SnapshotProgress(metrics)
+        self._database = client[context.mongo.database]
+        self._store = StateStore(client[context.mongo.state_database], lease.epoch)
+        self._keeper = Keeper(context, self._store)
+        self._outlet = Outlet(context, self._keeper, lease)
+        self._insistence = Insistence(context)
+        self._progress = SnapshotProgress(context.metrics)
         self._offset = Offset(position=Position(Timestamp(0, 0)))
-        self._reads_always = cdc.snapshot_mode == "always"
+        self._reads_always = self._cdc.snapshot_mode == "always"
         self._next_look = 0.0
 
     def run(self) -> None:
@@ -155,12 +140,8 @@ class Capture:
     # -- the stream ------------------------------------------------------------
 
     def _follow(self) -> None:
-        position = self._offset.position
-        with closing(
-            ChangeSource(
-                self._mongo, self._database, self._cdc, position, self._metrics, self._stop
-            )
-        ) as source:
+        stream = ChangeSource(self._context, self._database, self._offset.position)
+        with closing(stream) as source:
             while True:
                 self._look_for_requests()
                 if self._offset.running is not None:

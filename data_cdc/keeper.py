@@ -6,7 +6,6 @@ means that more is sent again. Away for longer, it costs the lease, and sending 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -17,8 +16,8 @@ from pymongo.errors import PyMongoError
 from core.logging import get_logger
 from core.retry import Backoff
 from core.signals import SnapshotRequest
+from data_cdc.context import Context
 from data_cdc.errors import Stopping
-from data_cdc.metrics import CdcMetrics
 from data_cdc.offset import Offset
 from data_cdc.outbox import Entry
 from data_cdc.state import Checkpoint, Heartbeat, StateStore
@@ -33,17 +32,11 @@ log = get_logger()
 class Keeper:
     """Writes to the state database at a bounded pace. Use from one thread."""
 
-    def __init__(
-        self,
-        store: StateStore,
-        collections: tuple[str, ...],
-        metrics: CdcMetrics,
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, context: Context, store: StateStore) -> None:
         self._store = store
-        self._metrics = metrics
-        self._collections = collections
-        self._stop = stop
+        self._metrics = context.metrics
+        self._collections = context.cdc.collections
+        self._stop = context.stop
         self._kept: Offset | None = None
         self._answered: set[str] = set()
         self._next_save = 0.0

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from time import monotonic, time
 
-from core.config import CdcConfig, RabbitConfig
 from core.documents import entry_id, identifier_of
 from core.events import ChangeEvent, Event, Message, Purge, encode
 from core.events.encode import CONTROL
 from core.logging import LineBudget, get_logger
-from core.mq.topology import Topology
+from data_cdc.context import Context
 from data_cdc.errors import LeadershipLost, Stopping
 from data_cdc.keeper import Keeper
 from data_cdc.lease import Lease
-from data_cdc.metrics import CdcMetrics
 from data_cdc.offset import Offset
 from data_cdc.outbox import Entry, Outbox
 from data_cdc.oversize import Oversize
@@ -37,27 +34,18 @@ class Outlet:
     Every call may raise Stopping, GapFound, LeadershipLost or TerminalError.
     """
 
-    def __init__(
-        self,
-        config: RabbitConfig,
-        topology: Topology,
-        cdc: CdcConfig,
-        keeper: Keeper,
-        lease: Lease,
-        metrics: CdcMetrics,
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, context: Context, keeper: Keeper, lease: Lease) -> None:
         self.phase = "starting"
-        self._format = cdc.message_format
+        self._format = context.cdc.message_format
+        self._metrics = context.metrics
+        self._stop = context.stop
         self._keeper = keeper
         self._lease = lease
-        self._metrics = metrics
-        self._stop = stop
         self._outbox = Outbox()
-        self._oversize = Oversize(cdc.oversize_messages)
-        self._relay = Relay(
-            config, topology, self._outbox, self._oversize, keeper.park, lease, metrics, stop
-        )
+        # What a transform has masked must not be read from MongoDB instead.
+        by_reference = not context.chain.may_rewrite
+        self._oversize = Oversize(context.cdc.oversize_messages if by_reference else "park")
+        self._relay = Relay(context, self._outbox, self._oversize, keeper.park, lease)
         self._detected = LineBudget("Changes detected and serialized.")
         self._published = LineBudget("Data published to RabbitMQ.")
         self._count = 0

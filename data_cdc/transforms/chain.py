@@ -33,11 +33,16 @@ class TransformFailed(PoisonError):
 
 @dataclass(frozen=True)
 class Step:
-    """One transform and its name in errors. `own` is one that does not come with the project."""
+    """One transform, its name in errors, and what it may do to a document.
+
+    `rewrites`: let it travel as another than MongoDB has it. `moves`: under another key or
+    collection than its own.
+    """
 
     name: str
     transform: Transform
-    own: bool = False
+    rewrites: bool = False
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,14 @@ class Chain:
     collections: tuple[str, ...] = ()
 
     @property
+    def may_rewrite(self) -> bool:
+        """Whether nobody may read a document from MongoDB in place of the one that travels."""
+        return any(step.rewrites for step in self.steps)
+
+    @property
     def may_move(self) -> bool:
         """Whether a document may travel under another key or collection than its own."""
-        return any(step.own for step in self.steps)
+        return any(step.moves for step in self.steps)
 
     def apply(self, event: ChangeEvent) -> tuple[ChangeEvent, ...]:
         """What is to be sent for `event`, in this order; empty where it is nothing.

@@ -16,13 +16,15 @@ from data_cdc.transforms.chain import Chain, Step, Transform
 _VARIABLE = "CDC_TRANSFORMS"
 _REMEDY = 'See "Transforms" in INSTALL_AND_USAGE.md.'
 
-_BUILT_IN: Final[Mapping[str, Callable[..., Transform]]] = {
+_OF_EVENTS: Final[Mapping[str, Callable[..., Transform]]] = {
+    "include": events.include,
     "exclude": events.exclude,
-    "exclude_fields": fields.exclude_fields,
     "filter": events.filter_by,
     "flatten": events.flatten,
-    "include": events.include,
+}
+_OF_FIELDS: Final[Mapping[str, Callable[..., Transform]]] = {
     "include_fields": fields.include_fields,
+    "exclude_fields": fields.exclude_fields,
     "mask": fields.mask,
     "rename": fields.rename,
 }
@@ -52,9 +54,11 @@ def _step(spec: Mapping[str, Any], collections: Collection[str]) -> Step:
     name, options = spec.get("type"), {n: value for n, value in spec.items() if n != "type"}
     if not isinstance(name, str) or not name:
         raise _Unfit(f"has no type; known are {_known()}")
-    if name in _BUILT_IN:
-        return Step(name, _built_in(_BUILT_IN[name], options, collections))
-    return Step(name, _own(name, options), own=True)
+    if name in _OF_EVENTS:
+        return Step(name, _built_in(_OF_EVENTS[name], options, collections))
+    if name in _OF_FIELDS:
+        return Step(name, _built_in(_OF_FIELDS[name], options, collections), rewrites=True)
+    return Step(name, _own(name, options), rewrites=True, moves=True)
 
 
 def _built_in(
@@ -115,4 +119,4 @@ def _found(path: str) -> Callable[..., Any]:
 
 
 def _known() -> str:
-    return f"{', '.join(_BUILT_IN)}, and your own as package.module.function"
+    return f"{', '.join([*_OF_EVENTS, *_OF_FIELDS])}, and your own as package.module.function"

@@ -36,6 +36,7 @@ VALUES = st.recursive(
 )
 STATES = st.dictionaries(NAMES, VALUES, max_size=4).map(lambda fields: {**fields, "_id": "k"})
 PATHS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map(".".join)
+PUBLIC = {"type": "filter", "expression": "document.state == 'public'"}
 OPS = st.sampled_from([Op.CREATE, Op.UPDATE, Op.READ])
 
 
@@ -201,8 +202,24 @@ def test_a_function_by_its_path_is_the_transform_and_with_options_makes_it() -> 
     """`package.module.function` alone is called with events, otherwise with the options."""
     assert document(change({"title": "t"}), own(shout)) == {"title": "T"}
     assert document(change({"title": "t"}), own(appending, text="!")) == {"title": "t!"}
-    assert chain(own(shout)).may_move
-    assert not chain({"type": "flatten"}).may_move
+
+
+@pytest.mark.parametrize(
+    ("spec", "rewrites", "moves"),
+    [
+        ({"type": "flatten"}, False, False),
+        (PUBLIC, False, False),
+        ({"type": "exclude", "collections": ["posts"]}, False, False),
+        ({"type": "mask", "fields": ["x"]}, True, False),
+        (own(shout), True, True),
+    ],
+)
+def test_a_chain_tells_what_it_may_do_to_documents(
+    spec: dict[str, Any], rewrites: bool, moves: bool
+) -> None:
+    """Whoever would read a document from MongoDB instead asks first."""
+    there = chain({"type": "flatten"}, spec)
+    assert (there.may_rewrite, there.may_move) == (rewrites, moves)
 
 
 # -- failing -------------------------------------------------------------------------
@@ -269,7 +286,7 @@ def test_an_event_that_nobody_s_queue_takes_is_refused() -> None:
     [
         ({}, "has no type"),
         ({"type": 1}, "has no type"),
-        ({"type": "masc"}, "unknown type; known are exclude"),
+        ({"type": "masc"}, "unknown type; known are include, exclude"),
         ({"type": "no_such_package.f"}, "no_such_package cannot be imported"),
         ({"type": "json.no_such"}, "json has no function no_such"),
         ({"type": "json.__doc__"}, "json has no function"),
@@ -590,8 +607,6 @@ def test_a_delete_tells_no_former_secret() -> None:
 
 
 # -- filter -----------------------------------------------------------------------------
-
-PUBLIC = {"type": "filter", "expression": "document.state == 'public'"}
 
 
 @pytest.mark.parametrize("op", [Op.CREATE, Op.UPDATE, Op.READ])
