@@ -15,7 +15,7 @@ from core.documents import parse_extended
 from core.errors import MalformedEvent
 from core.events import ChangeEvent, Op, decode
 from core.mq.topology import EXCHANGE
-from tests.debezium_double import FORMS, DebeziumDouble, Document, Form, debezium_double
+from tests.debezium_double import FORMS, DebeziumDouble, Form, debezium_double
 from tests.twin_harness import Twin, open_twin, until
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "debezium"
@@ -110,7 +110,7 @@ class _Life:
             self._tell("c", collection, after=document)
             self._tell("c", collection, after=document)
 
-    def _document(self, text: str) -> Document:
+    def _document(self, text: str) -> dict[str, Any]:
         return {"_id": self._id, "platform": "substack", "content": f"{text}. {self._text}"}
 
     def _tell(self, op: str, collection: str, **facts: Any) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +20,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from console.audit import Held, compare, expected
-from core.config import CAPTURABLE
+from core.config import CAPTURABLE, load_settings
 from core.documents import document_key, read_document
 from core.errors import ConfigurationError, DocumentRejected, PoisonError
 from core.events import ChangeEvent, Op, decode, encode
@@ -794,3 +798,45 @@ def test_verify_expects_exactly_what_is_sent(
 def test_the_key_of_an_event_is_that_of_its_document() -> None:
     """As this module's events have it."""
     assert change().key == document_key("k")
+
+
+# -- the manual -------------------------------------------------------------------------------
+
+_MANUAL = (Path(__file__).parents[2] / "INSTALL_AND_USAGE.md").read_text()
+_SECTION = _MANUAL.partition("## Transforms")[2].partition("## What the logs say")[0]
+_EXAMPLES = re.findall(r"\| `({.*})` \|$", _SECTION, re.MULTILINE)
+
+
+def test_each_example_of_the_manual_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that stand in the table, and the function that is shown."""
+    (module,) = re.findall(r"```python\n(.*?)```", _SECTION, re.DOTALL)
+    (tmp_path / "mytransforms.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    specs = [json.loads(example) for example in _EXAMPLES]
+    assert len({spec["type"] for spec in specs}) == 9
+    chain(*specs).apply(change({"content": {"body": "x"}, "state": "public"}))
+    (own_one,) = (spec for spec in specs if spec["type"].startswith("mytransforms."))
+    assert document(change({"content": "internal: x"}), own_one) == {"content": "…: x"}
+
+
+def test_the_example_of_the_variable_is_read_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line can be copied to .env."""
+    monkeypatch.delenv("CDC_TRANSFORMS", raising=False)
+    (line,) = re.findall(r"^CDC_TRANSFORMS=.*$", _SECTION, re.MULTILINE)
+    (tmp_path / ".env").write_text(f"{line}\n")
+    transforms = load_settings(tmp_path / ".env").cdc.transforms
+    assert [step.name for step in chain(*transforms).steps] == ["filter", "mask"]
+
+
+def test_a_missing_library_is_named() -> None:
+    """Only filters need it, and they say what to install."""
+    code = (
+        "import sys; sys.modules['jmespath'] = None\n"
+        "from data_cdc.transforms import load_chain\n"
+        "load_chain([{'type': 'flatten'}], ['articles'])\n"
+        "load_chain([{'type': 'filter', 'expression': 'op'}], ['articles'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MissingDependency: jmespath is not installed" in done.stderr
