@@ -30,7 +30,7 @@ from core.mq.topology import EXCHANGE
 
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 5.0
-_LOCK_HEARTBEAT_S = 5
+_LOCK_HEARTBEAT_S = 3
 
 log = get_logger()
 
