@@ -6,19 +6,27 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.documents import document_key
 from local_stack.stack import LocalStack
-from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay
+from tests.cdc_harness import (
+    COLLECTIONS,
+    Cdc,
+    Client,
+    Queue,
+    cdc_process,
+    contents,
+    courses,
+    finish,
+    replay,
+)
 
 DOCUMENTS = 200
-SENTINEL = "sentinel"
 CHANCE = random.SystemRandom()
 
 pytestmark = pytest.mark.fault
@@ -49,11 +57,8 @@ def test_killing_it_at_random_moments_under_load_loses_nothing(
         database = client[environment["MONGO_DATABASE_NAME"]]
         with changing(database):
             start_and_kill(cdc, kills)
-        started = cdc.text().count("cdc.streaming")
         cdc.start()
-        cdc.says("cdc.streaming", times=started + 1)
-        database.articles.insert_one({"_id": SENTINEL})
-        received = queue.read_to(f'"{SENTINEL}"', timeout=60)
+        received = finish(database, queue, timeout=60)
         assert replay(received) == contents(database)
     assert courses(received) <= kills + 1
     assert cdc.text().count("cdc.gap_declared") == 0
@@ -94,11 +99,3 @@ def changing(database: Any) -> Iterator[None]:
         done.set()
         for thread in threads:
             thread.join()
-
-
-def contents(database: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
-    return {
-        (name, document_key(document["_id"])): document
-        for name in COLLECTIONS
-        for document in database[name].find()
-    }

@@ -8,17 +8,25 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
 from bson import Binary, MaxKey, MinKey, ObjectId
 from pymongo.errors import PyMongoError
 
 from core.documents import document_key
 from core.events import ChangeEvent, Op, Purge, SnapshotCompleted
 from local_stack.stack import LocalStack
-from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay
+from tests.cdc_harness import (
+    COLLECTIONS,
+    SENTINEL,
+    Cdc,
+    Client,
+    Queue,
+    contents,
+    courses,
+    finish,
+    replay,
+)
 from tests.twin_harness import until
 
 IDS: list[Any] = [
@@ -27,49 +35,6 @@ IDS: list[Any] = [
     42,
     Binary(uuid.UUID("8b2347ff-8732-447d-9a4e-341e35b37274").bytes, 4),
 ]
-SENTINEL = "sentinel"
-
-
-@pytest.fixture
-def environment(infra: LocalStack, names: dict[str, str]) -> Iterator[dict[str, str]]:
-    if any(row.state != "running" for row in infra.status()):
-        infra.up()
-    environment = {**infra.environment(), **names}
-    yield environment
-    if any(row.state != "running" for row in infra.status()):
-        infra.up()
-    database = names["MONGO_DATABASE_NAME"]
-    with Client(environment["MONGO_DATABASE_HOST"]) as client:
-        for name in (database, f"{database}_state"):
-            client.drop_database(name)
-    Queue(environment).delete()
-
-
-@pytest.fixture
-def client(environment: Mapping[str, str]) -> Iterator[Client]:
-    with Client(environment["MONGO_DATABASE_HOST"], w="majority", tz_aware=True) as client:
-        yield client
-
-
-@pytest.fixture
-def database(client: Client, names: Mapping[str, str]) -> Any:
-    return client[names["MONGO_DATABASE_NAME"]]
-
-
-@pytest.fixture
-def state(client: Client, names: Mapping[str, str]) -> Any:
-    return client[f"{names['MONGO_DATABASE_NAME']}_state"]
-
-
-@pytest.fixture
-def cdc(environment: Mapping[str, str], tmp_path: Path) -> Iterator[Cdc]:
-    with cdc_process(environment, tmp_path) as cdc:
-        yield cdc
-
-
-@pytest.fixture
-def queue(environment: Mapping[str, str]) -> Queue:
-    return Queue(environment)
 
 
 @contextmanager
@@ -93,20 +58,6 @@ def writing(work: Callable[[int], object]) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def contents(database: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
-    return {
-        (name, document_key(document["_id"])): document
-        for name in COLLECTIONS
-        for document in database[name].find()
-    }
-
-
-def finish(database: Any, queue: Queue, timeout: float = 40) -> list[Any]:
-    """Write a last document, and read the queue up to it."""
-    database.articles.insert_one({"_id": SENTINEL})
-    return queue.read_to(f'"{SENTINEL}"', timeout)
 
 
 def test_each_operation_on_each_collection_with_each_kind_of_id(
