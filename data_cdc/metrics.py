@@ -72,8 +72,17 @@ class CdcMetrics:
         now.blocked = blocked
 
     def leads(self, *, leader: bool) -> None:
-        """The lease was won (then again and again), or lost, or given back."""
-        self.now.leader = leader
+        """The lease was won; or it was lost or given back, and nothing is captured any more."""
+        now = self.now
+        now.leader = leader
+        if not leader:
+            now.reading = now.rested = now.connected = now.blocked = False
+            now.in_flight, now.oldest_ms = 0, None
+            self.snapshot_ended()
+
+    def mongo_away(self) -> None:
+        """A call to MongoDB beside the stream failed, and will be made again."""
+        self.now.reading = self.now.rested = False
 
     # -- MongoDB ---------------------------------------------------------------
 

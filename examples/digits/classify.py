@@ -17,9 +17,10 @@ from pathlib import Path
 
 from pika.adapters.blocking_connection import BlockingConnection
 
-from core.config import RabbitConfig, load_settings
+from core.config import LogConfig, RabbitConfig, load_settings
 from core.errors import DocumentRejected, PoisonError, TwinError
 from core.events import ChangeEvent, Event, Purge, SnapshotCompleted, decode
+from core.logging import configure_logging
 from core.mongo import connect
 from core.mq.consumer import Consumer, Delivery
 from core.mq.dead_letters import DeadLetters
@@ -134,8 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--queue", default=QUEUE, help="another name is another consumer")
     parser.add_argument("--picture", type=Path, default=Path(".local/digits.png"))
     given = parser.parse_args(arguments)
-    settings = load_settings()
+    configure_logging("digits", LogConfig(format="auto", level="warning"), sys.stderr)
     try:
+        settings = load_settings()
         with connect(settings.mongo, app="digits") as mongo:
             classifier = Classifier(Model(), Board(mongo[DATABASE][PREDICTIONS]))
             show = Show(classifier.board, classifier.counts, classifier.recent, given.picture)
