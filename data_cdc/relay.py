@@ -99,7 +99,7 @@ class Relay:
 
     def _send(self, publisher: Publisher, wait_s: float) -> None:
         publisher.check()
-        if not len(self._outbox) or publisher.blocked:
+        if not len(self._outbox) or publisher.blocked or not self._lease.held:
             self._progress_at = monotonic()
         if not self._lease.held:
             # Another may lead already. What is in flight may still be confirmed.
