@@ -47,12 +47,6 @@ class Queue:
         with self.channel() as channel:
             yield lambda: purge(channel, self.name)
 
-    def delete(self) -> None:
-        """Remove it, with its dead-letter queue."""
-        with self.channel() as channel:
-            for name in (self.name, f"{self.name}.dead"):
-                channel.queue_delete(name)
-
     def watch(self, until: int, timeout_s: float) -> list[tuple[float, int]]:
         """(time, messages) from now on, until so many wait or time is up."""
         points: list[tuple[float, int]] = []

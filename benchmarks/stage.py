@@ -120,9 +120,8 @@ class Scene:
         self.queue.purge()
 
     def close(self) -> None:
-        """Remove what is on the stack."""
+        """End data_cdc and drop what was written; the queue goes with the stack."""
         self.capture.stop()
-        self.queue.delete()
         for name in (self.database, f"{self.database}_state"):
             self._client.drop_database(name)
         self._client.close()

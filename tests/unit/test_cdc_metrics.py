@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from bson.timestamp import Timestamp
@@ -13,6 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from data_cdc.metrics import CdcMetrics
 from data_cdc.vitals import OplogWindow, Vitals, live, ready
+
+ROOT = Path(__file__).parents[2]
 
 # Contract: dashboards and alerts of other people name them.
 NAMES = [
@@ -87,6 +91,20 @@ def test_the_names_are_those_of_the_contract(
     """Each metric has its name, and none comes that nobody expects."""
     busy(metrics)
     assert {family.name for family in registry.collect()} == set(NAMES)
+
+
+def test_alerts_and_manual_name_metrics_that_there_are() -> None:
+    """The alert rules name what is collected, and the table in the manual all of it."""
+    alerts = (ROOT / ".docker/prometheus/alerts.yml").read_text()
+    manual = (ROOT / "INSTALL_AND_USAGE.md").read_text().partition("\n## Metrics and health")[2]
+    cells = re.findall(r"^\| (`cdc_.*?) \|", manual.partition("\n## ")[0], re.MULTILINE)
+    assert in_contract(re.findall(r"\bcdc_[a-z_]+", alerts)) <= set(NAMES)
+    assert in_contract(re.findall(r"\bcdc_[a-z_]+", " ".join(cells))) == set(NAMES)
+
+
+def in_contract(names: list[str]) -> set[str]:
+    """As families are called, without what is no metric but a collection of MongoDB."""
+    return {name.removesuffix("_total") for name in names} - {"cdc_parked"}
 
 
 def test_both_formats_can_be_read_by_prometheus(
@@ -262,6 +280,19 @@ def test_only_a_loop_that_stands_still_is_not_live(metrics: CdcMetrics) -> None:
     assert "99 s" in str(live(metrics.now)["loop"])
     metrics.alive()
     assert set(live(metrics.now).values()) == {None}
+
+
+def test_one_that_lost_the_lease_tells_of_no_lag(
+    metrics: CdcMetrics, registry: CollectorRegistry
+) -> None:
+    """What was true of a leader is not told of a standby, or its lag would seem to grow."""
+    busy(metrics)
+    metrics.leads(leader=False)
+    value = registry.get_sample_value
+    gone = ("cdc_source_behind_seconds", "cdc_checkpoint_age_seconds", "cdc_oplog_headroom_ratio")
+    assert [value(name) for name in gone] == [None, None, None]
+    assert (value("cdc_leader"), value("cdc_publish_inflight")) == (0, 0)
+    assert value("cdc_events_total", {"op": "c", "ns": "twin.articles"}) == 1
 
 
 def test_a_snapshot_has_a_duration_that_stays(
