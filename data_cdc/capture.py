@@ -89,6 +89,7 @@ class Capture:
         except GapFound as gap:
             self._declare(gap.why)
             self._insistence.on(partial(self._store.abandon, gap.why))
+            self._metrics.snapshot_ended()
             return False
         return True
 

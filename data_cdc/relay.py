@@ -96,7 +96,7 @@ class Relay:
         if publisher is not None:
             publisher.close()
         self._collected = 0
-        self._metrics.republished(self._outbox.rewind())
+        self._outbox.rewind()
 
     def _send(self, publisher: Publisher, wait_s: float) -> None:
         publisher.check()
@@ -123,6 +123,7 @@ class Relay:
 
     def _break_off(self, publisher: Publisher, error: PublishInterrupted) -> list[Entry]:
         confirmed = self._collect(publisher)
+        self._metrics.republished(self._outbox.rewind())
         self.close()
         match error.cause:
             case Unroutable():
