@@ -35,7 +35,7 @@ def _imported(package: str) -> set[str]:
 
 @pytest.mark.parametrize("package", sorted(_MAY_IMPORT))
 def test_imports_point_one_way(package: str) -> None:
-    """Services import core and themselves, nothing imports console; benchmarks import no service."""
+    """Services import core and themselves, nobody console, and benchmarks no service."""
     assert _imported(package) <= _MAY_IMPORT[package]
 
 
