@@ -1,0 +1,35 @@
+"""Fixtures of the fault tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local_stack.stack import LocalStack
+from tests.cdc_harness import Client, Queue, cdc_process
+from tests.fault_harness import Rig
+
+
+@pytest.fixture
+def rig_env(infra: LocalStack, names: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A database and a queue of one test's own, on services that run before and after it."""
+    infra.up()
+    environment = {**infra.environment(), **names, "CDC_HTTP_PORT": "0"}
+    yield environment
+    infra.up()
+    with Client(environment["MONGO_DATABASE_HOST"]) as client:
+        for suffix in ("", "_state"):
+            client.drop_database(names["MONGO_DATABASE_NAME"] + suffix)
+    Queue(environment).delete()
+
+
+@pytest.fixture
+def rig(rig_env: dict[str, str], tmp_path: Path) -> Iterator[Rig]:
+    """A data_cdc that has not started yet."""
+    with (
+        Client(rig_env["MONGO_DATABASE_HOST"], w="majority", tz_aware=True) as client,
+        cdc_process(rig_env, tmp_path) as cdc,
+    ):
+        yield Rig(rig_env, tmp_path, client, cdc, Queue(rig_env))
