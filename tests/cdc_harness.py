@@ -80,6 +80,14 @@ class Queue:
             lambda one: isinstance(one.event, ChangeEvent) and one.event.key == entry, timeout
         )
 
+    def receive(self) -> list[Received]:
+        """Everything that is there now, and what was read before."""
+        with self._connection() as connection:
+            channel = connection.channel()
+            while (got := channel.basic_get(self._name, auto_ack=True))[0] is not None:
+                self._take(got[1], got[2])
+        return self.received
+
     def delete(self) -> None:
         with self._connection() as connection:
             connection.channel().queue_delete(self._name)

@@ -10,6 +10,7 @@ import pytest
 from local_stack.stack import LocalStack
 from tests.cdc_harness import Client, Queue, cdc_process
 from tests.fault_harness import Rig
+from tests.tiny_mongod import tiny_mongod
 
 
 @pytest.fixture
@@ -33,3 +34,15 @@ def rig(rig_env: dict[str, str], tmp_path: Path) -> Iterator[Rig]:
         cdc_process(rig_env, tmp_path) as cdc,
     ):
         yield Rig(rig_env, tmp_path, client, cdc, Queue(rig_env))
+
+
+@pytest.fixture
+def tiny_rig(rig_env: dict[str, str], tmp_path: Path) -> Iterator[Rig]:
+    """The same on a MongoDB of its own, whose oplog holds about a megabyte."""
+    with tiny_mongod(tmp_path / "mongod") as address:
+        environment = {**rig_env, "MONGO_DATABASE_HOST": address}
+        with (
+            Client(address, w="majority", tz_aware=True) as client,
+            cdc_process(environment, tmp_path) as cdc,
+        ):
+            yield Rig(environment, tmp_path, client, cdc, Queue(environment))
