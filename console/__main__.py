@@ -15,6 +15,7 @@ import click
 from console.crawl import crawl
 from console.output import fail
 from console.search import search
+from console.snapshot import snapshot
 from console.status import status
 from console.verify import verify
 from core.config import load_settings
@@ -38,7 +39,7 @@ def cli(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (crawl, search, status, verify):
+for command in (crawl, search, snapshot, status, verify):
     cli.add_command(command)
 
 

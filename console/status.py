@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from qdrant_client import models
 
@@ -19,7 +20,8 @@ from core.mq.connection import open_blocking
 from core.mq.topology import Topology, queue_depth, queue_exists
 from core.qdrant.client import client_of, explained
 from core.qdrant.schema import FAMILIES, NOT_DELETED, cleaned_name, vector_name
-from data_cdc.state import STATUS, is_fresh
+from data_cdc.offset import SnapshotTask
+from data_cdc.state import CHECKPOINTS, PARKED, StateStore, is_fresh, snapshots_of
 
 
 @dataclass(frozen=True)
@@ -69,21 +71,37 @@ def _mongo(settings: Settings) -> dict[str, Any]:
             name: database[name].count_documents({})
             for name in ("users", *settings.cdc.collections)
         }
-        beat = client[settings.mongo.state_database][STATUS].find_one()
-        return {"documents": counts, "cdc": _cdc(beat)}
+        return {"documents": counts, "cdc": _cdc(client[settings.mongo.state_database])}
     except PyMongoError as error:
         raise explain(error, settings.mongo) from error
     finally:
         client.close()
 
 
-def _cdc(beat: dict[str, Any] | None) -> dict[str, Any]:
+def _cdc(state: Database[dict[str, Any]]) -> dict[str, Any]:
+    store, now = StateStore(state), datetime.now(UTC)
+    beat = store.status()
     told = beat or {}
     return {
-        "running": is_fresh(beat, datetime.now(UTC)),
+        "running": is_fresh(beat, now),
         "state": told.get("state"),
         "lag_s": told.get("lag_s"),
         "in_flight": told.get("in_flight"),
+        "leader": told.get("host"),
+        "standbys": sum(is_fresh(standby, now) for standby in store.standbys()),
+        "parked": state[PARKED].estimated_document_count(),
+        "snapshots": [_snapshot(task) for task in snapshots_of(state[CHECKPOINTS].find_one())],
+    }
+
+
+def _snapshot(task: SnapshotTask) -> dict[str, Any]:
+    return {
+        "snapshot_id": task.id,
+        "why": task.why,
+        "collection": task.collection,
+        "remaining": list(task.remaining),
+        "rows": task.rows,
+        "total": task.total,
     }
 
 
@@ -127,10 +145,21 @@ def _show(probes: dict[str, Probe]) -> None:
     print_table("What is where", ("service", "collection or queue", "count"), rows)
     cdc = mongodb.values.get("cdc")
     if cdc is not None:
-        print_table(
-            "\nChange data capture", ("running", "state", "lag in seconds"), [_cdc_row(cdc)]
-        )
+        _show_cdc(cdc)
 
 
-def _cdc_row(cdc: dict[str, Any]) -> tuple[object, ...]:
-    return ("yes" if cdc["running"] else "no", cdc["state"], cdc["lag_s"])
+def _show_cdc(cdc: dict[str, Any]) -> None:
+    columns = ("running", "state", "lag in seconds", "on", "standing by", "parked")
+    running = "yes" if cdc["running"] else "no"
+    row = (running, cdc["state"], cdc["lag_s"], cdc["leader"], cdc["standbys"], cdc["parked"])
+    print_table("\nChange data capture", columns, [row])
+    if cdc["snapshots"]:
+        rows = [
+            (task["snapshot_id"], task["why"], task["collection"], _share(task))
+            for task in cdc["snapshots"]
+        ]
+        print_table("\nSnapshots", ("id", "why", "reading", "documents read"), rows)
+
+
+def _share(task: dict[str, Any]) -> str:
+    return f"{task['rows']} of about {task['total']}"

@@ -6,17 +6,20 @@ or SIGINT ends it once what was read is confirmed, within 8 seconds.
 
 `python -m data_cdc --check` asks a running one how it does (for health checks):
 status 0 when its heartbeat in `<MONGO_DATABASE_NAME>_state.cdc_status` is fresher
-than 15 seconds, which it is only while both sides can be reached.
+than 15 seconds, which it is only while both sides can be reached. One that stands by
+on this host, to take over from another, is healthy as well.
 
-Exit status: 0 stopped when told, or healthy; 1 unexpected, or not healthy; 2 a bad
-setting; 3 MongoDB cannot be reached (`--check` only); 5 changes were missed, and
-`CDC_SNAPSHOT_MODE` forbids to read the collections again.
+Exit status: 0 stopped when told, done (`CDC_SNAPSHOT_MODE=initial_only`), or healthy;
+1 unexpected, or not healthy; 2 a bad setting; 3 MongoDB cannot be reached (`--check`
+only); 5 changes were missed, and `CDC_SNAPSHOT_MODE` forbids to read the collections
+again.
 """
 
 from __future__ import annotations
 
 import argparse
 import signal
+import socket
 import sys
 import threading
 from datetime import UTC, datetime
@@ -67,10 +70,12 @@ def check(config: MongoConfig) -> int:
     """0 when the heartbeat is fresh."""
     with connect(config, timeout_s=_CHECK_TIMEOUT_S, app="data_cdc-check") as client:
         try:
-            status = StateStore(client[config.state_database]).status()
+            store = StateStore(client[config.state_database])
+            status, standbys = store.status(), store.standbys()
         except PyMongoError as error:
             raise explain(error, config) from error
-    if is_fresh(status, datetime.now(UTC)):
+    now, here = datetime.now(UTC), socket.gethostname()
+    if is_fresh(status, now) or any(s["host"] == here and is_fresh(s, now) for s in standbys):
         return 0
     last = "there is no heartbeat" if status is None else f"the last heartbeat was {status['at']}"
     print(f"data_cdc is not healthy: {last}.", file=sys.stderr)

@@ -9,6 +9,10 @@ class Stopping(Exception):
     """Told to stop: unwinds to where the service drains, and goes no further."""
 
 
+class LeadershipLost(Exception):
+    """Somebody else leads: unwinds to where the service stands by."""
+
+
 class GapFound(TransientError):
     """Changes between the position and now are lost to the stream; only a read can tell them."""
 

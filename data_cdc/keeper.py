@@ -1,7 +1,7 @@
-"""Keeps the position, the heartbeat and what was set aside, without ever ending the service.
+"""Keeps the offset, the heartbeat and what was set aside, without ever ending the service.
 
-A state database that is away costs freshness, not correctness: an old position
-only means that more is sent again.
+A state database that is away costs freshness, not correctness: an old offset only
+means that more is sent again. Away for longer, it costs the lease, and sending pauses.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pymongo.errors import PyMongoError
 
 from core.logging import get_logger
 from core.retry import Backoff
+from core.signals import SnapshotRequest
 from data_cdc.errors import Stopping
+from data_cdc.offset import Offset
 from data_cdc.outbox import Entry
-from data_cdc.position import Position
 from data_cdc.state import Checkpoint, Heartbeat, StateStore
 
 _SAVE_EVERY_S = 0.25
@@ -37,33 +38,45 @@ class Keeper:
         self._store = store
         self._collections = collections
         self._stop = stop
-        self._kept: Position | None = None
+        self._kept: Offset | None = None
+        self._answered: set[str] = set()
         self._next_save = 0.0
         self._next_beat = 0.0
 
-    def keep(self, position: Position | None, *, now: bool = False) -> None:
-        """Save the safe position, if it is new and the last save is a moment ago."""
-        if position is None or position == self._kept:
+    def keep(self, offset: Offset | None, *, now: bool = False) -> None:
+        """Save the safe offset, if it is new and the last save is a moment ago.
+
+        Raises LeadershipLost when somebody else keeps it now.
+        """
+        if offset is None or (not now and monotonic() < self._next_save) or offset == self._kept:
             return
-        if not now and monotonic() < self._next_save:
-            return
-        checkpoint = Checkpoint(position, self._collections)
+        checkpoint = Checkpoint(offset, self._collections)
         if self._write("checkpoint.not_saved", partial(self._store.save, checkpoint)):
-            self._kept = position
+            self._kept = offset
+            self._answer(offset)
         self._next_save = monotonic() + _SAVE_EVERY_S
+
+    def has_kept(self, offset: Offset | None) -> bool:
+        """Whether `offset` is what a crash would resume from."""
+        return offset == self._kept
 
     def beat_due(self) -> bool:
         """Whether it is time for the next heartbeat."""
         return monotonic() >= self._next_beat
 
-    def asked(self) -> str | None:
-        """Why somebody asks for a snapshot; None where nobody does, or MongoDB is away."""
+    def requests(self) -> list[SnapshotRequest]:
+        """The snapshots asked for; none while MongoDB is away."""
         try:
             with pymongo.timeout(_TIMEOUT_S):
-                return self._store.asked_for_snapshot()
+                return self._store.requests()
         except PyMongoError as error:
             log.warning("signals.not_read", waiting_for="MongoDB", reason=str(error)[:200])
-            return None
+            return []
+
+    def answer(self, request: str) -> None:
+        """Take a request off the list."""
+        if self._write("signals.not_answered", partial(self._store.answer, request)):
+            self._answered.add(request)
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say how we do."""
@@ -86,8 +99,13 @@ class Keeper:
         )
 
     def forget(self) -> None:
-        """The position was given up: whatever comes next is new."""
+        """The offset was given up: whatever comes next is new."""
         self._kept = None
+
+    def _answer(self, offset: Offset) -> None:
+        """Only after the end of a snapshot is kept: it would be lost with us otherwise."""
+        for request in set(offset.finished) - self._answered:
+            self.answer(request)
 
     def _write(self, failure: str, write: Callable[[], None]) -> bool:
         try:

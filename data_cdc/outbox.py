@@ -1,6 +1,6 @@
-"""What is on its way to the broker, and the position that is safe to keep.
+"""What is on its way to the broker, and the offset that is safe to keep.
 
-A message waits, is in flight, then confirmed. The safe position is that of the
+A message waits, is in flight, then confirmed. The safe offset is that of the
 last event of the contiguous confirmed prefix. Pure: no client in sight.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from core.events import Message
-from data_cdc.position import Position
+from data_cdc.offset import Offset
 
 MAX_MESSAGES = 512
 MAX_BYTES = 16 * 1024 * 1024
@@ -19,12 +19,12 @@ MAX_BYTES = 16 * 1024 * 1024
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One message. `position` is None while what it belongs to is not complete (a snapshot)."""
+    """One message. `offset` is None while what it belongs to is not complete (a chunk)."""
 
     message: Message
     collection: str
     key: str
-    position: Position | None
+    offset: Offset | None
 
     @property
     def size(self) -> int:
@@ -41,7 +41,7 @@ class Outbox:
         self._waiting: deque[Entry] = deque()
         self._in_flight: deque[Entry] = deque()
         self._bytes = 0
-        self._safe: Position | None = None
+        self._safe: Offset | None = None
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._in_flight)
@@ -52,7 +52,7 @@ class Outbox:
         return len(self) >= self._max_messages or self._bytes >= self._max_bytes
 
     @property
-    def safe(self) -> Position | None:
+    def safe(self) -> Offset | None:
         """Everything up to here is confirmed. None while nothing is."""
         return self._safe
 
@@ -70,13 +70,13 @@ class Outbox:
         self._waiting.append(entry)
         self._bytes += entry.size
 
-    def advance(self, position: Position) -> None:
-        """All up to `position` is done once what is here now is confirmed."""
+    def advance(self, offset: Offset) -> None:
+        """All up to `offset` is done once what is here now is confirmed."""
         last = self._waiting or self._in_flight
         if last:
-            last[-1].position = position
+            last[-1].offset = offset
         else:
-            self._safe = position
+            self._safe = offset
 
     def to_send(self) -> Iterator[Entry]:
         """What waits, in order; each is in flight once the next is asked for."""
@@ -89,7 +89,7 @@ class Outbox:
         confirmed = [self._in_flight.popleft() for _ in range(count)]
         for entry in confirmed:
             self._bytes -= entry.size
-            self._safe = entry.position or self._safe
+            self._safe = entry.offset or self._safe
         return confirmed
 
     def rewind(self) -> None:
@@ -101,21 +101,27 @@ class Outbox:
         """The unconfirmed entries whose body has more than `size` bytes."""
         return [e for e in (*self._in_flight, *self._waiting) if e.size > size]
 
+    def replace(self, entry: Entry, message: Message) -> None:
+        """Send `message` in place of the one that `entry` holds. Only after `rewind`."""
+        self._bytes -= entry.size
+        entry.message = message
+        self._bytes += entry.size
+
     def remove(self, entry: Entry) -> None:
         """Give up on `entry`, once it is kept elsewhere. Only after `rewind`."""
         index = self._waiting.index(entry)
         self._waiting.remove(entry)
         self._bytes -= entry.size
-        if entry.position is None:
+        if entry.offset is None:
             return
         if index == 0:
-            self._safe = entry.position
+            self._safe = entry.offset
         else:
             before = self._waiting[index - 1]
-            before.position = entry.position
+            before.offset = entry.offset
 
     def clear(self) -> None:
-        """Forget everything, the safe position too."""
+        """Forget everything, the safe offset too."""
         self._waiting.clear()
         self._in_flight.clear()
         self._bytes = 0

@@ -1,28 +1,28 @@
-"""The way out of the service: events in, confirmed messages and a kept position behind."""
+"""The way out of the service: events in, confirmed messages and a kept offset behind."""
 
 from __future__ import annotations
 
 import threading
 from time import monotonic, time
 
-from core.config import RabbitConfig
+from core.config import CdcConfig, RabbitConfig
 from core.documents import entry_id, identifier_of
 from core.events import ChangeEvent, Event, Message, Purge, encode
-from core.events.encode import CONTROL, MessageFormat
+from core.events.encode import CONTROL
 from core.logging import LineBudget, get_logger
 from core.mq.topology import Topology
-from data_cdc.errors import GapFound, Stopping
+from data_cdc.errors import LeadershipLost, Stopping
 from data_cdc.keeper import Keeper
+from data_cdc.lease import Lease
+from data_cdc.offset import Offset
 from data_cdc.outbox import Entry, Outbox
-from data_cdc.position import Position
+from data_cdc.oversize import Oversize
 from data_cdc.relay import Relay
 from data_cdc.state import Heartbeat
 
 _FULL_WAIT_S = 0.2
 _IDLE_SAVE_EVERY_S = 10.0
 _DRAIN_S = 8.0
-# How often another service's request for a snapshot is looked for.
-_LOOK_EVERY_S = 3.0
 # The course's phrases: its followers search the log for them.
 _DETECTED = "Change detected and serialized for a data sample of type {}."
 _PUBLISHED = "Data of type '{}' published to RabbitMQ."
@@ -31,27 +31,34 @@ log = get_logger()
 
 
 class Outlet:
-    """Takes events in order. Every call may raise Stopping, GapFound or TerminalError."""
+    """Takes events in order.
+
+    Every call may raise Stopping, GapFound, LeadershipLost or TerminalError.
+    """
 
     def __init__(
         self,
         config: RabbitConfig,
         topology: Topology,
-        message_format: MessageFormat,
+        cdc: CdcConfig,
         keeper: Keeper,
+        lease: Lease,
         stop: threading.Event,
     ) -> None:
         self.phase = "starting"
-        self._format = message_format
+        self._format = cdc.message_format
         self._keeper = keeper
+        self._lease = lease
         self._stop = stop
         self._outbox = Outbox()
-        self._relay = Relay(config, topology, self._outbox, keeper.park, stop)
+        self._oversize = Oversize(cdc.oversize_messages)
+        self._relay = Relay(
+            config, topology, self._outbox, self._oversize, keeper.park, lease, stop
+        )
         self._detected = LineBudget("Changes detected and serialized.")
         self._published = LineBudget("Data published to RabbitMQ.")
         self._count = 0
         self._next_idle_save = 0.0
-        self._next_look = 0.0
 
     def begin(self, *, resumes: bool) -> None:
         """A new course of events. `resumes` tells that the queue holds what came before."""
@@ -65,17 +72,20 @@ class Outlet:
         while not self._relay.connected:
             self.tick(_FULL_WAIT_S)
 
-    def put(self, event: Event, position: Position | None) -> None:
+    def put(self, event: Event, offset: Offset | None) -> None:
         """Hand over `event`; returns when there is room for the next.
 
-        `position` is safe once the event is confirmed; None while more belongs to it.
+        `offset` is safe once the event is confirmed; None while more belongs to it.
         """
         try:
-            message = encode(event, self._format)
+            message = self._oversize.fitting(encode(event, self._format))
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            self._give_up(event, position, error)
+            self.park(event, f"unencodable: {type(error).__name__}", offset)
             return
-        entry = Entry(message, *_subject(event), position)
+        if message is None:
+            self.park(event, "too_large", offset)
+            return
+        entry = Entry(message, *_subject(event), offset)
         if entry.key and self._detected.take(entry.collection):
             _say(_DETECTED, entry)
         self._outbox.append(entry)
@@ -83,31 +93,43 @@ class Outlet:
         while self._outbox.full:
             self.tick(_FULL_WAIT_S)
 
-    def advance(self, position: Position) -> None:
-        """Nothing needs telling up to `position`."""
-        self._outbox.advance(position)
+    def advance(self, offset: Offset) -> None:
+        """Nothing needs telling up to `offset`."""
+        self._outbox.advance(offset)
         self.tick()
 
-    def rest(self, position: Position) -> None:
-        """All up to `position` was handed over, and nothing else is there.
+    def rest(self, offset: Offset) -> None:
+        """All up to `offset` was handed over, and nothing else is there.
 
         An idle position must not age, or the oplog would outrun it.
         """
         self.tick()
         if not len(self._outbox) and monotonic() >= self._next_idle_save:
             self._next_idle_save = monotonic() + _IDLE_SAVE_EVERY_S
-            self._outbox.advance(position)
+            self._outbox.advance(offset)
+
+    def park(self, event: Event, reason: str, offset: Offset | None) -> None:
+        """Set `event` aside for good, in place of sending it."""
+        collection, key = _subject(event)
+        stub = Message(
+            routing_key="", body=b"", message_id=event.message_id, type="", timestamp=0, headers={}
+        )
+        self._keeper.park(Entry(stub, collection, key, offset), reason)
+        if offset is not None:
+            self.advance(offset)
 
     def tick(self, wait_s: float = 0.0) -> None:
         """Move what can be moved, wait up to `wait_s` for a confirm, keep what is due."""
         if self._stop.is_set():
             raise Stopping
+        if self._lease.lost:
+            raise LeadershipLost
         self._move(wait_s)
-        if monotonic() >= self._next_look:
-            self._next_look = monotonic() + _LOOK_EVERY_S
-            why = self._keeper.asked()
-            if why is not None:
-                raise GapFound(why)
+
+    def flush(self) -> None:
+        """Return once all is confirmed and kept."""
+        while len(self._outbox) or not self._keeper.has_kept(self._outbox.safe):
+            self.tick(_FULL_WAIT_S)
 
     def drain(self) -> None:
         """Wait, within bounds, until all is confirmed; keep the position; end the connection."""
@@ -139,21 +161,11 @@ class Outlet:
         oldest = self._outbox.oldest()
         return Heartbeat(
             state=self.phase,
-            position=self._outbox.safe,
+            position=None if self._outbox.safe is None else self._outbox.safe.position,
             lag_s=0.0 if oldest is None else max(0.0, time() - oldest.message.timestamp),
             in_flight=len(self._outbox),
             published=self._count,
         )
-
-    def _give_up(self, event: Event, position: Position | None, error: Exception) -> None:
-        collection, key = _subject(event)
-        stub = Message(
-            routing_key="", body=b"", message_id=event.message_id, type="", timestamp=0, headers={}
-        )
-        entry = Entry(stub, collection, key, position)
-        self._keeper.park(entry, f"unencodable: {type(error).__name__}")
-        if position is not None:
-            self.advance(position)
 
 
 def _subject(event: Event) -> tuple[str, str]:

@@ -18,10 +18,14 @@ from core.mq.publisher import Publisher, PublishInterrupted
 from core.mq.topology import Topology, declare
 from core.retry import Backoff
 from data_cdc.errors import GapFound
+from data_cdc.lease import Lease
 from data_cdc.mark import bind_mark, expect_mark
 from data_cdc.outbox import MAX_MESSAGES, Entry, Outbox
+from data_cdc.oversize import Oversize
 
 _NAME = "llm-twin-data-cdc"
+# The exclusive queue whose holder may publish changes of a database.
+_LOCK = "data_cdc"
 # No confirm at all for so long, though the broker does not block: the connection is of no use.
 _CONFIRM_S = 30.0
 
@@ -32,7 +36,7 @@ Park = Callable[[Entry, str], None]
 
 
 class Relay:
-    """Moves what `outbox` holds. Use from one thread.
+    """Moves what `outbox` holds, while `lease` is held. Use from one thread.
 
     A broker that is away is waited for, with a warning each try. `expects_mark`
     tells whether the queue must be the one that an earlier run filled.
@@ -43,14 +47,18 @@ class Relay:
         config: RabbitConfig,
         topology: Topology,
         outbox: Outbox,
+        oversize: Oversize,
         park: Park,
+        lease: Lease,
         stop: threading.Event,
     ) -> None:
         self.expects_mark = False
         self._config = config
         self._topology = topology
         self._outbox = outbox
+        self._oversize = oversize
         self._park = park
+        self._lease = lease
         self._stop = stop
         self._publisher: Publisher | None = None
         self._collected = 0
@@ -92,6 +100,10 @@ class Relay:
         publisher.check()
         if not len(self._outbox) or publisher.blocked:
             self._progress_at = monotonic()
+        if not self._lease.held:
+            # Another may lead already. What is in flight may still be confirmed.
+            self._stop.wait(wait_s)
+            return
         for entry in self._outbox.to_send():
             if not publisher.send(entry.message, wait_s):
                 return
@@ -111,11 +123,19 @@ class Relay:
         confirmed = self._collect(publisher)
         self.close()
         if error.size_limit is not None:
-            for entry in self._outbox.larger_than(error.size_limit):
-                self._park(entry, "too_large")
-                self._outbox.remove(entry)
+            self._make_fit(error.size_limit)
         self._postpone(error)
         return confirmed
+
+    def _make_fit(self, limit: int) -> None:
+        self._oversize.learn(limit)
+        for entry in self._outbox.larger_than(limit):
+            message = self._oversize.fitting(entry.message)
+            if message is None:
+                self._park(entry, "too_large")
+                self._outbox.remove(entry)
+            else:
+                self._outbox.replace(entry, message)
 
     def _connect(self, wait_s: float) -> Publisher | None:
         early = self._not_before - monotonic()
@@ -148,7 +168,9 @@ class Relay:
             _close(connection)
 
     def _open(self) -> Publisher:
-        publisher = Publisher(self._config, window=MAX_MESSAGES, name=_NAME).__enter__()
+        publisher = Publisher(
+            self._config, window=MAX_MESSAGES, name=_NAME, lock=f"{self._topology.db}.{_LOCK}"
+        ).__enter__()
         try:
             if self.expects_mark:
                 expect_mark(publisher, self._topology, self._config.address)

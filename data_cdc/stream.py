@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo.change_stream import DatabaseChangeStream
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from core.config import MongoConfig
+from core.config import CdcConfig, MongoConfig
 from core.errors import ConfigurationError
 from core.logging import get_logger
 from core.mongo import explain
@@ -26,12 +26,20 @@ from data_cdc.position import Position, position_of, position_of_token
 from data_cdc.translate import pipeline
 
 _AWAIT_MS = 200
+_IMPATIENT_MS = 1
 _BATCH = 500
 # How many changes are read one by one around an oversize one.
 _SLIM_CHANGES = 100
 _DOCUMENTS = {"fullDocument": 0, "fullDocumentBeforeChange": 0, "updateDescription": 0}
 
 log = get_logger()
+
+
+class _Images(NamedTuple):
+    """Which states of the document the server sends along with a change."""
+
+    after: str | None
+    before: str | None = None
 
 
 class ChangeSource:
@@ -41,17 +49,20 @@ class ChangeSource:
         self,
         config: MongoConfig,
         database: Database[dict[str, Any]],
-        collections: tuple[str, ...],
+        cdc: CdcConfig,
         position: Position,
         stop: threading.Event,
     ) -> None:
         self._config = config
         self._database = database
-        self._collections = collections
+        self._cdc = cdc
+        self._patient = True
+        self._looks_up = False
         self._position = position
         self._stop = stop
         self._stream: DatabaseChangeStream[dict[str, Any]] | None = None
         self._slim = 0
+        self._opened = False
         self._backoff = Backoff(longest=5.0)
 
     @property
@@ -60,9 +71,15 @@ class ChangeSource:
         return self._position
 
     @property
-    def is_open(self) -> bool:
-        """Whether MongoDB has accepted the position and nothing broke since."""
-        return self._stream is not None
+    def patient(self) -> bool:
+        """Whether `next` waits a moment for a change where there is none."""
+        return self._patient
+
+    @patient.setter
+    def patient(self, patient: bool) -> None:
+        if patient != self._patient:
+            self._patient = patient
+            self.close()
 
     def next(self) -> Mapping[str, Any] | None:
         """The next change; None when there is none within a moment, or MongoDB is away.
@@ -101,16 +118,45 @@ class ChangeSource:
         return change
 
     def _open(self) -> DatabaseChangeStream[dict[str, Any]]:
-        stages = pipeline(self._collections)
-        token = self._position.token
-        return self._database.watch(
+        stages, token = pipeline(self._cdc.collections), self._position.token
+        images = self._images()
+        stream = self._database.watch(
             [*stages, {"$project": _DOCUMENTS}] if self._slim else stages,
-            full_document=None if self._slim else "updateLookup",
+            full_document=images.after,
+            full_document_before_change=images.before,
             start_after=token,
             start_at_operation_time=None if token else self._position.time,
             batch_size=1 if self._slim else _BATCH,
-            max_await_time_ms=_AWAIT_MS,
+            max_await_time_ms=_AWAIT_MS if self._patient else _IMPATIENT_MS,
         )
+        if not self._opened:
+            self._opened = True
+            log.info(
+                "cdc.streaming",
+                database=self._database.name,
+                collections=list(self._cdc.collections),
+                position=str(self._position.time),
+            )
+        return stream
+
+    def _images(self) -> _Images:
+        keepers = () if self._slim else self._image_keepers()
+        self._looks_up = bool(self._slim or keepers)
+        if self._slim:
+            return _Images(None)
+        if not keepers:
+            return _Images("updateLookup")
+        return _Images("whenAvailable", "whenAvailable" if self._cdc.pre_images else None)
+
+    def _image_keepers(self) -> tuple[str, ...]:
+        """The captured collections of which MongoDB keeps pre- and post-images."""
+        captured = {"name": {"$in": list(self._cdc.collections)}}
+        with self._database.list_collections(filter=captured) as found:
+            return tuple(
+                info["name"]
+                for info in found
+                if info.get("options", {}).get("changeStreamPreAndPostImages", {}).get("enabled")
+            )
 
     def _rest(self, token: Mapping[str, Any] | None) -> None:
         """Nothing is buffered: the stream's own token is ahead of the last event's."""
@@ -121,8 +167,12 @@ class ChangeSource:
             self.close()
 
     def _lacks_document(self, change: Mapping[str, Any]) -> bool:
-        """Whether the server was told to send the change without its document."""
-        return bool(self._slim) and change["operationType"] in ("insert", "update", "replace")
+        """Whether the server was told not to look the document up where it has none at hand."""
+        return (
+            self._looks_up
+            and change["operationType"] in ("insert", "update", "replace")
+            and change.get("fullDocument") is None
+        )
 
     def _look_up(self, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The document as of the change or later, as a majority has it; None if it is gone."""

@@ -15,6 +15,7 @@ from core.mq.topology import Topology, declare
 from core.qdrant.client import client_of
 from core.qdrant.schema import EmbeddingSpace
 from feature_pipeline.flow import build_flow, run_flow
+from feature_pipeline.reference import MongoDocuments
 from feature_pipeline.startup import prepare_qdrant
 from feature_pipeline.store import QdrantStore
 from feature_pipeline.writer import Stopping, Writer
@@ -33,6 +34,7 @@ def run(settings: Settings, stop: StopSignal) -> None:
     log.info("model.loaded", model=embedder.identity, size=embedder.size)
     client = client_of(settings.qdrant)
     dead_letters = DeadLetters(settings.rabbitmq, topology.dead_queue)
+    documents = MongoDocuments(settings.mongo)
     try:
         prepare_qdrant(settings, EmbeddingSpace(model=embedder.identity, size=embedder.size), stop)
         flow = build_flow(
@@ -42,6 +44,7 @@ def run(settings: Settings, stop: StopSignal) -> None:
                 QdrantStore(client, settings.qdrant, settings.mongo.database),
                 embedder,
                 dead_letters,
+                documents,
                 database=settings.mongo.database,
                 stop=stop,
             ),
@@ -54,6 +57,7 @@ def run(settings: Settings, stop: StopSignal) -> None:
         log.warning("feature_pipeline.stopped", drained=False, reason=str(error))
     finally:
         dead_letters.close()
+        documents.close()
         client.close()
 
 

@@ -27,7 +27,7 @@ from core.qdrant.schema import (
     missing_collections,
 )
 from core.retry import Backoff
-from core.signals import ask_for_snapshot
+from core.signals import declare_gap
 
 _KNOWN = "feature_collections"
 
@@ -70,7 +70,7 @@ def _declare_losses(
     if lost:
         why = f"Qdrant at {settings.qdrant.address} has lost {', '.join(lost)}"
         log.error("qdrant.gap_declared", why=why)
-        ask_for_snapshot(state, why)
+        declare_gap(state, why)
     for name in set(collection_names()) - set(known):
         state[_KNOWN].replace_one({"_id": name}, {}, upsert=True)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Event as StopSignal
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from core.documents import entry_id, identifier_of, read_document
 from core.embedding import Embedder
@@ -33,6 +33,7 @@ from feature_pipeline.plan import (
     plan_delete,
     plan_write,
 )
+from feature_pipeline.reference import Documents
 from feature_pipeline.store import Manifest, PointStore
 from feature_pipeline.work import Incoming, Segment, Step
 
@@ -66,6 +67,7 @@ class Writer:
         store: PointStore,
         embedder: Embedder,
         dead_letters: DeadLetters,
+        documents: Documents,
         *,
         database: str,
         stop: StopSignal,
@@ -73,6 +75,7 @@ class Writer:
         self._store = store
         self._embedder = embedder
         self._dead_letters = dead_letters
+        self._documents = documents
         self._database = database
         self._stop = stop
         self._pipeline_hash = pipeline_hash(embedder)
@@ -106,10 +109,12 @@ class Writer:
         told = self._received.take(event.collection)
         if told:
             log.info("Received message.", data_type=event.collection, **_about(event))
-        if event.document is None:
-            return _Change(item, event, None)
+        content = self._content(event)
+        if content is None:
+            # What a reference points to is gone: the delete follows.
+            return None if event.by_reference else _Change(item, event, None)
         try:
-            source = read_document(event.collection, event.key, event.document)
+            source = read_document(event.collection, event.key, content)
             document = prepare(source, self._embedder.token_starts, self._embedder.max_tokens)
         except Exception as error:  # noqa: BLE001 - whatever a document does to us, the next must flow
             self._set_aside(item, _rejected(event, error, "clean"))
@@ -117,6 +122,11 @@ class Writer:
         if told:
             _log_prepared(event, document)
         return _Change(item, event, document)
+
+    def _content(self, event: ChangeEvent) -> Mapping[str, Any] | None:
+        if event.by_reference:
+            return self._retrying(partial(self._documents.fetch, event))
+        return event.document
 
     def _write_or_halve(self, changes: Sequence[_Change]) -> None:
         if not changes:

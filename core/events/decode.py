@@ -15,7 +15,7 @@ from typing import Any
 
 from core.documents import document_key, identifier_of, parse_extended, printable
 from core.errors import MalformedEvent
-from core.events.encode import HEADER_KEY, HEADER_POSITION, HEADER_VERSION
+from core.events.encode import HEADER_KEY, HEADER_POSITION, HEADER_VERSION, REFERENCE
 from core.events.model import ChangeEvent, Event, Op, Purge, SnapshotCompleted
 from core.versions import Version, is_version, version_number
 
@@ -26,6 +26,7 @@ _WRAPPER = {"schema", "payload"}
 _WRAPPED_TOMBSTONE = {"schema": None, "payload": None}
 # The year 2242, up to which a version holds seconds.
 _END_OF_TIME = (1 << 33) * 1000
+_COURSE_REFERENCE = {"entry_id", "type", f"__{REFERENCE}"}
 _FLAT_META = ("__deleted", "__op", "__db", "__collection", "__source_", "__ts_")
 
 
@@ -126,7 +127,8 @@ def _change(
     op: Op, fields: Mapping[str, Any], source: Mapping[str, Any], carrier: _Carrier
 ) -> ChangeEvent | None:
     after, before = _state(fields.get("after")), _state(fields.get("before"))
-    if after is None and op is not Op.DELETE:
+    by_reference = after is None and op is not Op.DELETE and _truth(fields.get(REFERENCE))
+    if after is None and op is not Op.DELETE and not by_reference:
         return None  # the look-up raced a delete, whose own event follows
     key = (
         _key_field(fields.get("key"))
@@ -148,6 +150,7 @@ def _change(
         wall_ms=_moment(source.get("wallTime") or source.get("ts_ms") or fields.get("ts_ms")),
         message_id=carrier.message_id,
         snapshot=str(source.get("snapshot") or "false").lower(),
+        by_reference=by_reference,
     )
 
 
@@ -158,6 +161,7 @@ def _course(fields: Mapping[str, Any], carrier: _Carrier) -> ChangeEvent:
         if name not in ("entry_id", "type", "__deleted")
     }
     deleted = _truth(fields.get("__deleted"))
+    by_reference = not deleted and fields.keys() == _COURSE_REFERENCE
     identifier = fields["entry_id"]
     if not isinstance(identifier, str):
         raise MalformedEvent("entry_id is no string", reason="no_key")
@@ -167,10 +171,11 @@ def _course(fields: Mapping[str, Any], carrier: _Carrier) -> ChangeEvent:
         db=carrier.namespace()[0],
         collection=_known(fields["type"]),
         key=_required(carrier.key() or document_key(identifier)),
-        document=None if deleted else _extended(document),
+        document=None if deleted or by_reference else _extended(document),
         version=version,
         wall_ms=_wall(version),
         message_id=carrier.message_id,
+        by_reference=by_reference,
     )
 
 

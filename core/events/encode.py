@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ from core.versions import INCREMENT_BITS, MAX_INCREMENT, READ_POSITION
 CONNECTOR = "mongodb"
 CONTROL = "control"
 ENVELOPE_VERSION = "1"
+
+# Says in an envelope that the document is to be read from MongoDB; in a flat body with `__`.
+REFERENCE = "reference"
 
 HEADER_KEY = "x-cdc-key"
 HEADER_VERSION = "x-cdc-version"
@@ -54,6 +57,21 @@ def encode(event: Event, message_format: MessageFormat = "envelope") -> Message:
             return _control(event, Op.PURGE, _purge(event))
         case SnapshotCompleted():
             return _control(event, Op.SNAPSHOT_COMPLETED, _completed(event))
+
+
+def by_reference(message: Message) -> Message | None:
+    """The message without its document, which the consumer reads from MongoDB by its key.
+
+    None where there is no document to leave out.
+    """
+    body = json.loads(message.body)
+    if body.get("after") is not None:
+        states = {"before": None, "after": None, "updateDescription": None}
+        return replace(message, body=_dump({**body, **states, REFERENCE: True}))
+    if "entry_id" in body and not body.get("__deleted"):
+        names = {name: body[name] for name in ("entry_id", "type")}
+        return replace(message, body=_dump({**names, f"__{REFERENCE}": True}))
+    return None
 
 
 def extended_json(value: Any) -> str:

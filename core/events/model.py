@@ -25,7 +25,8 @@ class Op(StrEnum):
 class ChangeEvent:
     """One change of one document.
 
-    `document` is its state after the change, None for a delete. `version` is None
+    `document` is its state after the change, None for a delete, and None as well
+    where `by_reference` says that it must be read from MongoDB. `version` is None
     where the producer knows no clusterTime; then `version_hint` stands in, and
     events apply in the order they arrive. `wall_ms` is milliseconds since 1970.
     """
@@ -43,6 +44,7 @@ class ChangeEvent:
     update_description: Mapping[str, Any] | None = None
     transaction: Mapping[str, Any] = field(default_factory=dict)
     snapshot: str = "false"
+    by_reference: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pika.exceptions import (
 from core.config import RabbitConfig
 from core.errors import ConfigurationError, ServiceUnavailable, TwinError
 
-_HEARTBEAT_S = 30
+HEARTBEAT_S = 30
 
 # pika names these for any connection that ends in the handshake, a broker's death among them;
 # only the broker's own reply (ACCESS_REFUSED, NOT_ALLOWED) says that it refuses us.
@@ -22,7 +22,9 @@ _SUSPECTED = (ProbableAuthenticationError, ProbableAccessDeniedError)
 _REFUSALS = ("(403)", "(530)")
 
 
-def parameters(config: RabbitConfig, name: str) -> pika.ConnectionParameters:
+def parameters(
+    config: RabbitConfig, name: str, *, heartbeat_s: int = HEARTBEAT_S
+) -> pika.ConnectionParameters:
     """Connection parameters with a limit on every wait. `name` shows in the broker's UI."""
     return pika.ConnectionParameters(
         host=config.host,
@@ -30,7 +32,7 @@ def parameters(config: RabbitConfig, name: str) -> pika.ConnectionParameters:
         credentials=pika.PlainCredentials(
             config.username, config.password.get_secret_value(), erase_on_connect=False
         ),
-        heartbeat=_HEARTBEAT_S,
+        heartbeat=heartbeat_s,
         socket_timeout=5,
         stack_timeout=10,
         connection_attempts=1,

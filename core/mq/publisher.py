@@ -23,11 +23,12 @@ from core.config import RabbitConfig
 from core.errors import ServiceUnavailable, TransientError, TwinError
 from core.events.encode import Message
 from core.logging import get_logger
-from core.mq.connection import explain, parameters, reason_of
+from core.mq.connection import HEARTBEAT_S, explain, parameters, reason_of
 from core.mq.topology import EXCHANGE
 
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 5.0
+_LOCK_HEARTBEAT_S = 5
 
 log = get_logger()
 
@@ -57,8 +58,11 @@ class PublishInterrupted(TransientError):
 class Publisher:
     """Publishes to one exchange. Use from one thread; open it with `with`.
 
-    `window` bounds the messages without a confirm. Raises ServiceUnavailable or
-    ConfigurationError when the broker cannot be reached.
+    `window` bounds the messages without a confirm. `lock` names an exclusive queue that
+    the connection holds while it lives, so that no second publisher with the same lock
+    can be open at any time: the broker sees to it, whatever clocks and processes do.
+    Raises ServiceUnavailable, also while another holds the lock, or ConfigurationError
+    when the broker cannot be reached.
     """
 
     def __init__(
@@ -68,9 +72,11 @@ class Publisher:
         exchange: str = EXCHANGE,
         window: int = 512,
         name: str = "llm-twin-publisher",
+        lock: str | None = None,
     ) -> None:
         self._config = config
         self._exchange = exchange
+        self._lock = lock
         self._window = window
         self._name = name
         self._state = threading.Condition()
@@ -192,7 +198,7 @@ class Publisher:
     def _run(self) -> None:
         try:
             connection = SelectConnection(
-                parameters(self._config, self._name),
+                parameters(self._config, self._name, heartbeat_s=self._heartbeat_s()),
                 on_open_callback=self._on_open,
                 on_open_error_callback=lambda _, error: self._fail(explain(error, self._config)),
                 on_close_callback=lambda _, error: self._fail(explain(error, self._config)),
@@ -219,7 +225,22 @@ class Publisher:
         self._channel = channel
         channel.add_on_close_callback(lambda _, error: self._fail(explain(error, self._config)))
         channel.add_on_return_callback(self._on_return)
-        channel.confirm_delivery(self._on_confirm, callback=self._on_ready)
+        if self._lock is None:
+            self._await_confirms(None)
+            return
+        channel.queue_declare(
+            self._lock,
+            exclusive=True,
+            arguments={"x-queue-type": "classic"},
+            callback=self._await_confirms,
+        )
+
+    def _await_confirms(self, _frame: Any) -> None:
+        self._channel.confirm_delivery(self._on_confirm, callback=self._on_ready)
+
+    def _heartbeat_s(self) -> int:
+        """How long a lock outlives a process that was paused: the broker waits for two of these."""
+        return HEARTBEAT_S if self._lock is None else _LOCK_HEARTBEAT_S
 
     def _on_ready(self, _frame: Any) -> None:
         with self._state:

@@ -182,7 +182,7 @@ def test_changes_while_the_first_read_runs_are_not_lost(
 
     with writing(write):
         cdc.start()
-        cdc.says("cdc.streaming")
+        cdc.says("snapshot.completed")
     received = finish(database, queue)
     assert replay(received) == contents(database)
     assert courses(received) == 1
@@ -293,7 +293,7 @@ def test_a_position_that_the_oplog_lost_is_a_gap(
 ) -> None:
     """`initial` ends with a status of its own and says what to do; `when_needed` reads again."""
     cdc.start()
-    cdc.says("cdc.streaming")
+    cdc.says("snapshot.completed")
     assert cdc.end() == 0
     kept = state.cdc_checkpoints.find_one()
     state.cdc_checkpoints.update_one(

@@ -1,4 +1,4 @@
-"""The window of messages on their way, and the position that is safe to keep."""
+"""The window of messages on their way, and the offset that is safe to keep."""
 
 from __future__ import annotations
 

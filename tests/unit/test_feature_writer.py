@@ -35,6 +35,7 @@ def _write(event: Purge | SnapshotCompleted) -> list[tuple[tuple[str, ...], int]
         cast("Any", store),
         cast("Any", _Embedder()),
         cast("Any", None),
+        cast("Any", None),
         database="twin",
         stop=StopSignal(),
     )

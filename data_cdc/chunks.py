@@ -1,4 +1,4 @@
-"""Reading what is there: in chunks by `_id`, each at one exact clusterTime.
+"""Reading what is there: in chunks by `_id`, or by given keys, each at one exact clusterTime.
 
 A chunk is one `find` with read concern "snapshot", whose reply tells the time it
 was read at, so every document read has a place among the stream's events. The
@@ -7,7 +7,7 @@ server keeps a chunk below 16 MB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,14 @@ from bson.max_key import MaxKey
 from bson.timestamp import Timestamp
 from pymongo.database import Database
 
-from core.documents import document_key
+from core.documents import document_key, identifier_of
 from core.errors import TransientError
 from core.events import ChangeEvent, Op, SnapshotCompleted
 from core.versions import READ_POSITION, Version
+from data_cdc.offset import SnapshotTask
 from data_cdc.translate import message_id
 
-_CHUNK = 500
+CHUNK = 500
 
 
 class ReadTooEarly(TransientError):
@@ -33,10 +34,10 @@ class ReadTooEarly(TransientError):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Documents in the order of `_id`. `at` is None where the collection does not exist."""
+    """Documents in the order of `_id`, all as of `at`."""
 
     documents: tuple[Mapping[str, Any], ...]
-    at: Timestamp | None
+    at: Timestamp
 
 
 def read_chunk(
@@ -44,7 +45,7 @@ def read_chunk(
     collection: str,
     after: Mapping[str, Any] | None,
     not_before: Timestamp,
-    size: int = _CHUNK,
+    size: int = CHUNK,
 ) -> Chunk:
     """Up to `size` documents behind the document `after`, read no earlier than `not_before`.
 
@@ -62,13 +63,25 @@ def read_last(database: Database[dict[str, Any]], collection: str, not_before: T
     return _read(database, command, not_before)
 
 
+def read_keys(
+    database: Database[dict[str, Any]],
+    collection: str,
+    keys: Sequence[str],
+    not_before: Timestamp,
+) -> Chunk:
+    """Those of the documents `keys` that exist. Raises as `read_chunk`."""
+    wanted = {"_id": {"$in": [identifier_of(key) for key in keys]}}
+    return _read(database, {**_find(collection, None, len(keys)), "filter": wanted}, not_before)
+
+
 def _read(
     database: Database[dict[str, Any]], command: dict[str, Any], not_before: Timestamp
 ) -> Chunk:
     reply = database.command(command, codec_options=database.codec_options)
     cursor = reply["cursor"]
-    at: Timestamp | None = cursor.get("atClusterTime")
-    if at is not None and at < not_before:
+    # A collection that does not exist is read at no time, but surely after `not_before`.
+    at: Timestamp = cursor.get("atClusterTime") or not_before
+    if at < not_before:
         raise ReadTooEarly(at, not_before)
     return Chunk(tuple(cursor["firstBatch"]), at)
 
@@ -91,33 +104,56 @@ def _find(collection: str, after: Mapping[str, Any] | None, size: int) -> dict[s
     return {**command, "min": {"_id": after["_id"]}, "filter": beyond}
 
 
-def read_events(snapshot_id: str, db: str, collection: str, chunk: Chunk) -> Iterator[ChangeEvent]:
+def read_events(snapshot_id: str, db: str, collection: str, chunk: Chunk) -> list[ChangeEvent]:
     """An event for each document of `chunk`."""
-    at = chunk.at or Timestamp(0, 0)
-    for document in chunk.documents:
-        key = document_key(document["_id"])
-        yield ChangeEvent(
-            op=Op.READ,
-            db=db,
-            collection=collection,
-            key=key,
-            document=document,
-            version=Version.of(at.time, at.inc, READ_POSITION),
-            wall_ms=at.time * 1000,
-            message_id=message_id(snapshot_id, collection, key),
-            snapshot="true",
-        )
+    return [
+        _event(Op.READ, snapshot_id, db, collection, document_key(document["_id"]), chunk, document)
+        for document in chunk.documents
+    ]
 
 
-def completed(
-    snapshot_id: str, db: str, collections: tuple[str, ...], at: Timestamp
-) -> SnapshotCompleted:
-    """The marker behind a snapshot whose earliest read was at `at`."""
+def missing_events(
+    snapshot_id: str, db: str, collection: str, chunk: Chunk, keys: Sequence[str]
+) -> list[ChangeEvent]:
+    """A delete, as of the read, for each of `keys` that `chunk` does not hold."""
+    found = {document_key(document["_id"]) for document in chunk.documents}
+    return [
+        _event(Op.DELETE, snapshot_id, db, collection, key, chunk, None)
+        for key in keys
+        if key not in found
+    ]
+
+
+def completed(task: SnapshotTask, db: str) -> SnapshotCompleted:
+    """The marker behind a snapshot of whole collections."""
+    at = task.earliest or task.not_before
     return SnapshotCompleted(
         db=db,
-        collections=collections,
-        snapshot_id=snapshot_id,
+        collections=task.collections,
+        snapshot_id=task.id,
         version=Version.of(at.time, at.inc, READ_POSITION),
         wall_ms=at.time * 1000,
-        message_id=message_id(snapshot_id, "completed"),
+        message_id=message_id(task.id, "completed"),
+    )
+
+
+def _event(
+    op: Op,
+    snapshot_id: str,
+    db: str,
+    collection: str,
+    key: str,
+    chunk: Chunk,
+    document: Mapping[str, Any] | None,
+) -> ChangeEvent:
+    return ChangeEvent(
+        op=op,
+        db=db,
+        collection=collection,
+        key=key,
+        document=document,
+        version=Version.of(chunk.at.time, chunk.at.inc, READ_POSITION),
+        wall_ms=chunk.at.time * 1000,
+        message_id=message_id(snapshot_id, collection, key),
+        snapshot="true",
     )

@@ -1,0 +1,134 @@
+"""Who leads: one data_cdc of several captures, the others stand by.
+
+The lease is one document in the state database, with an epoch that grows each time it
+changes hands. All times in it are MongoDB's, so that clocks of machines need not
+agree. A thread renews it, however long the capture is busy with something else. What
+protects the stored position from a leader that was paused is the epoch: see
+`StateStore`. What protects the broker is the lock that the publisher holds there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import pymongo
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from core.logging import get_logger
+
+LEASES = "cdc_lease"
+_ID = "data_cdc"
+TTL_S = 6.0
+_RENEW_EVERY_S = 1.5
+_TIMEOUT_S = 2.0
+# So much earlier than MongoDB we take it for expired: our clock may run a little slower.
+_MARGIN_S = 0.5
+
+log = get_logger()
+
+
+def owner_name() -> str:
+    """This process among all that ever ask for the lease."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+
+class Lease:
+    """The right to capture. `acquire`, then ask `held` and `lost`; `release` at the end.
+
+    `acquire` and `release` are for one thread, the rest for any.
+    """
+
+    def __init__(self, leases: Collection[dict[str, Any]], owner: str) -> None:
+        self.epoch = 0
+        self._leases = leases
+        self._owner = owner
+        self._until = 0.0
+        self._lost = threading.Event()
+        self._released = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody else can lead at this moment."""
+        return monotonic() < self._until and not self._lost.is_set()
+
+    @property
+    def lost(self) -> bool:
+        """Whether somebody else leads, or has led since."""
+        return self._lost.is_set()
+
+    def acquire(self) -> bool:
+        """Try once, and renew from then on. Raises pymongo's errors."""
+        began = monotonic()
+        with pymongo.timeout(_TIMEOUT_S):
+            lease = self._take()
+        if lease is None:
+            return False
+        self.epoch, self._until = int(lease["epoch"]), began + TTL_S - _MARGIN_S
+        self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
+        self._thread.start()
+        return True
+
+    def lose(self) -> None:
+        """Take note that somebody else was seen to lead."""
+        self._lost.set()
+
+    def release(self) -> None:
+        """Let another lead at once. Idempotent; a MongoDB that is away lets the lease expire."""
+        self._released.set()
+        if self._thread is None:
+            return
+        self._thread.join(_TIMEOUT_S + 1)
+        self._thread = None
+        self._until = 0.0
+        try:
+            with pymongo.timeout(_TIMEOUT_S):
+                self._leases.update_one(self._mine(), [{"$set": {"until": "$$NOW"}}])
+        except PyMongoError as error:
+            log.debug("lease.not_released", reason=type(error).__name__)
+
+    def _take(self) -> Mapping[str, Any] | None:
+        # None sorts before every date.
+        expired = {"_id": _ID, "$expr": {"$lte": ["$until", "$$NOW"]}}
+        taken = {"owner": self._owner, "epoch": {"$add": ["$epoch", 1]}, "until": _until()}
+        lease = self._leases.find_one_and_update(
+            expired, [{"$set": taken}], return_document=ReturnDocument.AFTER
+        )
+        if lease is None and self._leases.find_one({"_id": _ID}) is None:
+            with suppress(DuplicateKeyError):
+                self._leases.insert_one({"_id": _ID, "epoch": 0, "until": None})
+            return self._take()
+        return lease
+
+    def _renew_for_ever(self) -> None:
+        while not self._released.wait(_RENEW_EVERY_S) and not self._lost.is_set():
+            self._renew()
+
+    def _renew(self) -> None:
+        began = monotonic()
+        try:
+            with pymongo.timeout(_TIMEOUT_S):
+                renewed = self._leases.update_one(self._mine(), [{"$set": {"until": _until()}}])
+        except PyMongoError as error:
+            log.warning("lease.not_renewed", waiting_for="MongoDB", reason=str(error)[:200])
+            return
+        if renewed.matched_count:
+            self._until = began + TTL_S - _MARGIN_S
+        else:
+            self._lost.set()
+
+    def _mine(self) -> Mapping[str, Any]:
+        return {"_id": _ID, "owner": self._owner, "epoch": self.epoch}
+
+
+def _until() -> Mapping[str, Any]:
+    return {"$add": ["$$NOW", int(TTL_S * 1000)]}
