@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pika
+from pika.exceptions import ChannelClosedByBroker
 from pymongo import MongoClient
 
 from core.events import ChangeEvent, Event, Purge, SnapshotCompleted, decode
@@ -80,13 +81,14 @@ class Queue:
             lambda one: isinstance(one.event, ChangeEvent) and one.event.key == entry, timeout
         )
 
-    def receive(self) -> list[Received]:
-        """Everything that is there now, and what was read before."""
+    def depth(self) -> int:
+        """How many messages wait; none in a queue that does not exist yet."""
         with self._connection() as connection:
-            channel = connection.channel()
-            while (got := channel.basic_get(self._name, auto_ack=True))[0] is not None:
-                self._take(got[1], got[2])
-        return self.received
+            try:
+                declared = connection.channel().queue_declare(self._name, passive=True)
+            except ChannelClosedByBroker:
+                return 0
+            return int(declared.method.message_count)
 
     def delete(self) -> None:
         with self._connection() as connection:

@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 
 from core.documents import document_key
 from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, Received, courses, replay
+from tests.twin_harness import until
 
 APP = "data_cdc"
 CHANCE = random.SystemRandom()
@@ -97,12 +98,21 @@ class Rig:
         """Start data_cdc, with other settings where `extra` says so, and wait until it streams."""
         self.cdc.start(ready=True, **extra)
 
+    def crash(self) -> None:
+        """kill -9, after which nobody waits until the lease of the dead one expires."""
+        self.cdc.kill()
+        self.state.cdc_lease.update_one({}, {"$set": {"until": None}})
+
     def load(self, pause_s: float = 0.005) -> Any:
         """A light load while the block runs."""
         return changing(self.database, writers=1, pause_s=pause_s)
 
     def read(self, timeout: float = 40) -> list[Received]:
-        """Write one more document, and read the queue up to it: all that was received so far."""
+        """Write one more document, and read the queue up to it: all that was received so far.
+
+        A snapshot that runs is waited for.
+        """
+        until(self._has_read_all, "the end of the snapshot")
         self._sentinels += 1
         name = f"sentinel-{self._sentinels}"
         self.database.articles.insert_one({"_id": name})
@@ -118,6 +128,14 @@ class Rig:
         assert courses(received) <= most
         assert self.cdc.text().count("cdc.gap_declared") == gaps
         return received
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What data_cdc would resume from."""
+        return self.state.cdc_checkpoints.find_one({"_id": "data_cdc"}) or {}
+
+    def _has_read_all(self) -> bool:
+        kept = self.checkpoint()
+        return kept.get("time") is not None and not kept.get("snapshots")
 
     def failing(self, *commands: str, **data: Any) -> Any:
         """`failCommand` on the primary for data_cdc alone, as `fail_commands` does it."""

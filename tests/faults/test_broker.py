@@ -10,6 +10,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from core.events import ChangeEvent
 from core.mq.topology import EXCHANGE, Topology
 from local_stack.stack import LocalStack
 from tests.cdc_harness import COLLECTIONS, replay
@@ -60,6 +61,26 @@ def test_a_message_that_the_broker_finds_too_large_is_parked(rig: Rig, infra: Lo
     assert rig.cdc.text().count("event.parked") == 1
 
 
+@pytest.mark.fault(11)
+def test_a_message_that_the_broker_finds_too_large_goes_by_reference(
+    rig: Rig, infra: LocalStack
+) -> None:
+    """With `reference` its event names the document, which the consumer reads from MongoDB."""
+    with message_limit(infra, 100_000):
+        rig.start(CDC_OVERSIZE_MESSAGES="reference")
+        with rig.load():
+            rig.database.articles.insert_one({"_id": "large", "content": "x" * 200_000})
+            time.sleep(0.5)
+        received = rig.read()
+        rig.cdc.kill()
+    (large,) = [one.event for one in received if getattr(one.event, "key", "") == '"large"']
+    assert isinstance(large, ChangeEvent)
+    assert large.by_reference
+    expected = contents(rig.database)
+    del expected["articles", '"large"']
+    assert replay(received) == expected
+
+
 @contextmanager
 def message_limit(infra: LocalStack, limit: int) -> Iterator[None]:
     """Channels that are opened within the block take no larger message."""
@@ -99,9 +120,7 @@ def test_a_full_queue_holds_the_stream_back(rig: Rig) -> None:
     rig.start()
     rig.database.articles.insert_many([{"_id": n} for n in range(20 * _LIMIT)])
     rig.cdc.says("it refused a message", times=2)
-    with channel_of(rig) as channel:
-        depth = channel.queue_declare(names.queue, passive=True).method.message_count
-    assert depth < 20 * _LIMIT
+    assert rig.queue.depth() < 20 * _LIMIT
     received = rig.converges(most=1000, timeout=60)
     assert repeated(received) <= rig.cdc.text().count("it refused a message") * _WINDOW
 
@@ -173,15 +192,9 @@ def test_confirms_that_are_lost_only_repeat(rig: Rig, proxy: Proxy) -> None:
     rig.start(RABBITMQ_PORT=str(proxy.port))
     with proxy.swallowing():
         rig.database.articles.insert_many([{"_id": n} for n in range(100)])
-        until(lambda: _depth(rig) >= 100, "all messages in the queue")
+        until(lambda: rig.queue.depth() >= 100, "all messages in the queue")
     received = rig.converges(most=2)
     assert 100 <= repeated(received) <= _WINDOW
-
-
-def _depth(rig: Rig) -> int:
-    with channel_of(rig) as channel:
-        count: int = channel.queue_declare(topology(rig).queue, passive=True).method.message_count
-        return count
 
 
 @pytest.mark.slow

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 import pytest
 
-from tests.cdc_harness import Cdc
 from tests.fault_harness import CHANCE, Rig, changing
 
 
@@ -16,14 +14,14 @@ from tests.fault_harness import CHANCE, Rig, changing
 def test_killing_it_at_random_moments_under_load_loses_nothing(rig: Rig, kills: int) -> None:
     """Every document's final state arrives, and events go back at most once for each kill."""
     with changing(rig.database):
-        start_and_kill(rig.cdc, kills)
+        start_and_kill(rig, kills)
     rig.start()
     rig.converges(most=kills + 1, timeout=60)
 
 
-def start_and_kill(cdc: Cdc, kills: int) -> None:
+def start_and_kill(rig: Rig, kills: int) -> None:
     """Some kills fall into the start and the first read, most into the stream."""
     for _ in range(kills):
-        cdc.start()
+        rig.cdc.start()
         time.sleep(CHANCE.uniform(0.4, 2.5))
-        cdc.end(signal.SIGKILL)
+        rig.crash()

@@ -27,7 +27,7 @@ def test_a_database_that_is_dropped_and_made_anew(rig: Rig) -> None:
         rig.database.posts.insert_one({"_id": generation})
         rig.client.drop_database(rig.database.name)
     until(lambda: _checkpointed_behind(rig), "the position behind the drop")
-    rig.cdc.kill()
+    rig.crash()
     rig.database.articles.insert_one({"_id": 1, "n": 2})
     rig.start()
     received = rig.converges(most=2)
@@ -38,8 +38,8 @@ def test_a_database_that_is_dropped_and_made_anew(rig: Rig) -> None:
 def _checkpointed_behind(rig: Rig) -> bool:
     """Whether all that was written up to now is behind the kept position."""
     now = rig.client.admin.command("ping")["operationTime"]
-    kept = rig.state.cdc_checkpoints.find_one({"_id": "data_cdc"})
-    return kept is not None and now.time - kept["time"].time <= 1
+    kept = rig.checkpoint().get("time")
+    return kept is not None and now.time - kept.time <= 1
 
 
 @pytest.mark.fault(8)
@@ -90,7 +90,7 @@ def test_a_crash_at_a_change_that_is_too_large(rig: Rig) -> None:
         large = "x" * (10 * _MB)
         rig.database.articles.update_one({"_id": "large"}, {"$set": {"content": large}})
         hit(1)
-        rig.cdc.kill()
+        rig.crash()
     rig.start()
     rig.converges(most=2, timeout=60)
 
