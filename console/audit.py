@@ -1,7 +1,10 @@
 """Comparing MongoDB with Qdrant: the oracle of the whole project.
 
 In step means: for each captured document a manifest made from its present state,
-with exactly the chunks it names, all of its version; and nothing else.
+with exactly the chunks it names, all of its version; and nothing else. Where
+transforms are configured, its state is what they make of it: a document that they leave
+out is expected to be absent, and one that they fail at, which data_cdc sets aside, is
+never in step.
 """
 
 from __future__ import annotations
@@ -17,12 +20,17 @@ from qdrant_client import QdrantClient, models
 
 from core.config import Settings
 from core.documents import document_key, entry_id, identifier_of, read_document
+from core.events import ChangeEvent, Op
 from core.mongo import Client
 from core.qdrant.client import explained, scroll
 from core.qdrant.schema import FAMILY_OF, cleaned_name, family_of, of_database, vector_name
+from core.versions import READ_POSITION, Version
+from data_cdc.transforms import Chain, TransformFailed, load_chain
 
 _PAGE = 1000
 _RECHECK_S = 0.5
+# Of a document that no transform gets through: nothing that Qdrant holds has it.
+_NO_HASH = ""
 
 Ref = tuple[str, str]
 """(MongoDB collection, key)."""
@@ -97,34 +105,62 @@ def audit(
 
     `on_wait` is told how many documents are waited for.
 
-    Raises ServiceUnavailable when Qdrant cannot be reached; pymongo's errors pass.
+    Raises ServiceUnavailable when Qdrant cannot be reached, ConfigurationError for transforms
+    that cannot be; pymongo's errors pass.
     """
+    chain = load_chain(settings.cdc.transforms, settings.cdc.collections)
     deadline = time.monotonic() + settle_s
-    report = compare(_wanted(mongo, settings), _held(qdrant, settings))
+    report = compare(_wanted(mongo, settings, chain), _held(qdrant, settings))
     checked = report.checked
     if not report.in_step and settle_s:
         on_wait(len(report.doubtful))
     while not report.in_step and time.monotonic() < deadline:
         time.sleep(_RECHECK_S)
         doubtful = report.doubtful
-        report = compare(_wanted(mongo, settings, doubtful), _held(qdrant, settings, doubtful))
+        wanted = _wanted(mongo, settings, chain, doubtful)
+        report = compare(wanted, _held(qdrant, settings, doubtful))
     return replace(report, checked=checked)
 
 
+def expected(chain: Chain, db: str, collection: str, raw: Mapping[str, Any]) -> dict[Ref, str]:
+    """Source hashes of what the document `raw` of MongoDB is to be in Qdrant: mostly one."""
+    key = document_key(raw["_id"])
+    event = ChangeEvent(
+        op=Op.READ,
+        db=db,
+        collection=collection,
+        key=key,
+        document=raw,
+        version=Version(0, READ_POSITION),
+        wall_ms=0,
+        message_id="verify",
+        snapshot="true",
+    )
+    try:
+        events = chain.apply(event)
+    except TransformFailed:
+        return {(collection, key): _NO_HASH}
+    last = {(made.collection, made.key): made.document for made in events}
+    return {
+        (name, key): read_document(name, key, document).source_hash()
+        for (name, key), document in last.items()
+        if document is not None
+    }
+
+
 def _wanted(
-    mongo: Client, settings: Settings, refs: Collection[Ref] | None = None
+    mongo: Client, settings: Settings, chain: Chain, refs: Collection[Ref] | None = None
 ) -> dict[Ref, str]:
-    """Source hashes of what MongoDB holds, of all documents or of `refs` only."""
+    """Source hashes of what Qdrant should hold, of all documents or of `refs` only."""
     database = mongo[settings.mongo.database]
     found: dict[Ref, str] = {}
     for collection in settings.cdc.collections:
-        only = {} if refs is None else {"_id": {"$in": _identifiers(refs, collection)}}
+        everything = refs is None or chain.may_move
+        only = {} if everything else {"_id": {"$in": _identifiers(refs or (), collection)}}
         for raw in database[collection].find(only):
-            key = document_key(raw["_id"])
-            # MongoDB finds 1.0 where 1 was asked for.
-            if refs is None or (collection, key) in refs:
-                found[collection, key] = read_document(collection, key, raw).source_hash()
-    return found
+            found.update(expected(chain, settings.mongo.database, collection, raw))
+    # MongoDB finds 1.0 where 1 was asked for.
+    return found if refs is None else {ref: found[ref] for ref in refs if ref in found}
 
 
 def _identifiers(refs: Collection[Ref], collection: str) -> list[Any]:

@@ -32,7 +32,8 @@ def verify(settings: Settings, settle: float, as_json: bool) -> int:
     """Compare MongoDB with Qdrant: exit status 0 only when they are in step.
 
     A document is missing when Qdrant has none, stale when it has another state or
-    other chunks, orphaned when MongoDB has none.
+    other chunks, orphaned when MongoDB has none. What CDC_TRANSFORMS does to documents counts:
+    one that a transform fails at is missing or stale until the transform is mended.
     """
     report = run(settings, settle)
     if as_json:

@@ -6,9 +6,10 @@ suit services on this machine outside Docker. An empty value counts as not set.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -101,7 +102,7 @@ class CdcConfig:
     message_format: Literal["envelope", "flat"]
     oversize_messages: Literal["reference", "park"]
     pre_images: bool
-    transforms: tuple[Mapping[str, Any], ...]
+    transforms: tuple[Mapping[str, Any], ...] = field(repr=False)  # may hold a salt
     http_host: str
     http_port: int
 
@@ -180,7 +181,7 @@ class _Environment(BaseSettings):
     CDC_MESSAGE_FORMAT: Literal["envelope", "flat"] = "envelope"
     CDC_OVERSIZE_MESSAGES: Literal["reference", "park"] = "reference"
     CDC_PRE_IMAGES: bool = False
-    CDC_TRANSFORMS: tuple[Mapping[str, Any], ...] = ()
+    CDC_TRANSFORMS: Annotated[tuple[Mapping[str, Any], ...], NoDecode] = ()
     CDC_HTTP_HOST: str = "127.0.0.1"
     CDC_HTTP_PORT: PortOrNone = 9464
     CRAWLER_PROXY: str | None = None
@@ -206,6 +207,19 @@ class _Environment(BaseSettings):
         if not value:
             raise ValueError("names no collection")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("CDC_TRANSFORMS", mode="before")
+    @classmethod
+    def _list_of_objects(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"is no JSON: {error}") from None
+        if not isinstance(parsed, list) or not all(isinstance(item, dict) for item in parsed):
+            raise ValueError('must be a JSON list of objects, each such as {"type": "flatten"}')
+        return parsed
 
     @field_validator("LOG_FORMAT", "LOG_LEVEL", mode="before")
     @classmethod

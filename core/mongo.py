@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from bson.codec_options import DatetimeConversion
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError as DriverConfigurationError
 from pymongo.errors import ConnectionFailure, InvalidURI, OperationFailure
+from pymongo.monitoring import CommandListener
 
 from core.config import MongoConfig
 from core.errors import ConfigurationError, ServiceUnavailable
@@ -24,7 +26,13 @@ _NAME_HINT = (
 )
 
 
-def connect(config: MongoConfig, *, timeout_s: float = 5.0, app: str = "llm-twin") -> Client:
+def connect(
+    config: MongoConfig,
+    *,
+    timeout_s: float = 5.0,
+    app: str = "llm-twin",
+    listeners: Sequence[CommandListener] = (),
+) -> Client:
     """A client that has reached the primary.
 
     Writes are acknowledged by a majority and reads see what a majority has.
@@ -32,7 +40,7 @@ def connect(config: MongoConfig, *, timeout_s: float = 5.0, app: str = "llm-twin
     written, are carried rather than refused. Raises ServiceUnavailable, or
     ConfigurationError for a URI that no retry can mend.
     """
-    client = client_of(config, timeout_s=timeout_s, app=app)
+    client = client_of(config, timeout_s=timeout_s, app=app, listeners=listeners)
     try:
         client.admin.command("ping")
     except (ConnectionFailure, OperationFailure) as error:
@@ -41,12 +49,19 @@ def connect(config: MongoConfig, *, timeout_s: float = 5.0, app: str = "llm-twin
     return client
 
 
-def client_of(config: MongoConfig, *, timeout_s: float, app: str) -> Client:
+def client_of(
+    config: MongoConfig,
+    *,
+    timeout_s: float,
+    app: str,
+    listeners: Sequence[CommandListener] = (),
+) -> Client:
     """A client that has not yet tried to reach anything."""
     try:
         return _strict_client(
             config.uri.get_secret_value(),
             appname=app,
+            event_listeners=list(listeners),
             serverSelectionTimeoutMS=int(timeout_s * 1000),
             connectTimeoutMS=int(timeout_s * 1000),
             socketTimeoutMS=30_000,

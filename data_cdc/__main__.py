@@ -8,11 +8,12 @@ or SIGINT ends it once what was read is confirmed, within 8 seconds.
 status 0 when its heartbeat in `<MONGO_DATABASE_NAME>_state.cdc_status` is fresher
 than 15 seconds, which it is only while both sides can be reached. One that stands by
 on this host, to take over from another, is healthy as well.
+`python -m data_cdc --preflight` says whether MongoDB and RabbitMQ are fit for it.
 
 Exit status: 0 stopped when told, done (`CDC_SNAPSHOT_MODE=initial_only`), or healthy;
-1 unexpected, or not healthy; 2 a bad setting; 3 MongoDB cannot be reached (`--check`
-only); 5 changes were missed, and `CDC_SNAPSHOT_MODE` forbids to read the collections
-again.
+1 unexpected, or not healthy; 2 a bad setting; 3 a service cannot be reached, and 4 it
+is not fit (`--check` and `--preflight` only); 5 changes were missed, and
+`CDC_SNAPSHOT_MODE` forbids to read the collections again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from core.config import MongoConfig, Settings, load_settings
 from core.errors import TwinError
 from core.logging import configure_logging, get_logger
 from core.mongo import connect, explain
+from data_cdc.preflight import preflight
 from data_cdc.service import serve
 from data_cdc.state import StateStore, is_fresh
 
@@ -42,9 +44,16 @@ def main() -> int:
     """Parse, configure, run."""
     parser = argparse.ArgumentParser(prog="python -m data_cdc", description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="ask a running service how it does")
+    parser.add_argument(
+        "--preflight",
+        action="store_true",
+        help="say whether the services are fit",
+    )
     arguments = parser.parse_args()
     try:
         settings = load_settings()
+        if arguments.preflight:
+            return preflight(settings)
         return check(settings.mongo) if arguments.check else run(settings)
     except TwinError as error:
         print(error, file=sys.stderr)

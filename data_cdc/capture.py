@@ -11,7 +11,6 @@ snapshot and the stream take turns, so neither waits for the other's end.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -21,12 +20,11 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from core.config import CdcConfig, MongoConfig, RabbitConfig
-from core.events import Event
+from core.events import ChangeEvent, Event
 from core.logging import get_logger
 from core.mongo import Client
-from core.mq.topology import Topology
 from core.signals import SnapshotRequest
+from data_cdc.context import Context
 from data_cdc.errors import GapFound, GapUnanswered, Stopping, not_a_replica_set
 from data_cdc.insistence import Insistence
 from data_cdc.keeper import Keeper
@@ -34,10 +32,11 @@ from data_cdc.lease import Lease
 from data_cdc.offset import Offset, SnapshotTask
 from data_cdc.outlet import Outlet
 from data_cdc.position import Position, position_of
-from data_cdc.progress import SnapshotLog
+from data_cdc.progress import SnapshotProgress
 from data_cdc.reader import next_portion
 from data_cdc.state import Checkpoint, StateStore
 from data_cdc.stream import ChangeSource
+from data_cdc.transforms import TransformFailed
 from data_cdc.translate import translate
 
 # How many changes are taken between two portions of a snapshot.
@@ -52,28 +51,20 @@ log = get_logger()
 class Capture:
     """One run over one client, under one lease."""
 
-    def __init__(
-        self,
-        client: Client,
-        mongo: MongoConfig,
-        rabbitmq: RabbitConfig,
-        cdc: CdcConfig,
-        lease: Lease,
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, context: Context, client: Client, lease: Lease) -> None:
+        self._context = context
+        self._cdc = context.cdc
+        self._chain = context.chain
+        self._metrics = context.metrics
         self._client = client
-        self._mongo = mongo
-        self._cdc = cdc
-        self._stop = stop
-        self._database = client[mongo.database]
-        self._store = StateStore(client[mongo.state_database], lease.epoch)
-        topology = Topology(mongo.database, cdc.collections, rabbitmq.queue)
-        self._keeper = Keeper(self._store, cdc.collections, stop)
-        self._outlet = Outlet(rabbitmq, topology, cdc, self._keeper, lease, stop)
-        self._insistence = Insistence(mongo, stop)
-        self._snapshot_log = SnapshotLog()
+        self._database = client[context.mongo.database]
+        self._store = StateStore(client[context.mongo.state_database], lease.epoch)
+        self._keeper = Keeper(context, self._store)
+        self._outlet = Outlet(context, self._keeper, lease)
+        self._insistence = Insistence(context)
+        self._progress = SnapshotProgress(context.metrics)
         self._offset = Offset(position=Position(Timestamp(0, 0)))
-        self._reads_always = cdc.snapshot_mode == "always"
+        self._reads_always = self._cdc.snapshot_mode == "always"
         self._next_look = 0.0
 
     def run(self) -> None:
@@ -104,6 +95,7 @@ class Capture:
     def _declare(self, why: str) -> None:
         """Something was missed. Raises GapUnanswered where it must not be read again."""
         mode = self._cdc.snapshot_mode
+        self._metrics.gap_declared()
         log.error("cdc.gap_declared", why=why, snapshot_mode=mode)
         if mode not in _MAY_ANSWER_GAPS:
             raise GapUnanswered(why, mode)
@@ -115,6 +107,7 @@ class Capture:
         kept = self._insistence.on(self._store.load)
         self._outlet.begin(resumes=kept is not None)
         offset = kept.offset if kept else Offset(position=Position(self._insist_now()))
+        self._metrics.checkpoint(offset.position.time)
         self._offset = offset.only(self._cdc.collections)
         self._outlet.await_broker()
         self._plan(kept)
@@ -147,10 +140,8 @@ class Capture:
     # -- the stream ------------------------------------------------------------
 
     def _follow(self) -> None:
-        position = self._offset.position
-        with closing(
-            ChangeSource(self._mongo, self._database, self._cdc, position, self._stop)
-        ) as source:
+        stream = ChangeSource(self._context, self._database, self._offset.position)
+        with closing(stream) as source:
             while True:
                 self._look_for_requests()
                 if self._offset.running is not None:
@@ -172,18 +163,33 @@ class Capture:
     def _handle(self, change: Mapping[str, Any]) -> None:
         step, position = translate(change, self._cdc.collections), position_of(change)
         self._offset = self._offset.at(position)
+        if step.events:
+            self._metrics.read(step.events[0].wall_ms)
         if step.reread is not None:
             self._add_task("renamed into", (step.reread,), position.time)
         self._put(step.events)
 
     def _put(self, events: Sequence[Event]) -> None:
         """All of them together lead to the present offset."""
-        for event in events[:-1]:
+        told = [result for event in events for result in self._transformed(event)]
+        for event in told[:-1]:
             self._outlet.put(event, None)
-        if events:
-            self._outlet.put(events[-1], self._offset)
+        if told:
+            self._outlet.put(told[-1], self._offset)
         else:
             self._outlet.advance(self._offset)
+
+    def _transformed(self, event: Event) -> Sequence[Event]:
+        if not isinstance(event, ChangeEvent):
+            return (event,)
+        try:
+            results = self._chain.apply(event)
+        except TransformFailed as error:
+            self._outlet.park(event, f"transform: {error}", None)
+            return ()
+        if not results:
+            self._metrics.filtered()
+        return results
 
     # -- reading what is there -------------------------------------------------
 
@@ -195,7 +201,7 @@ class Capture:
         log.info("snapshot.nothing_left", snapshot_mode=self._cdc.snapshot_mode)
 
     def _read_portion(self, task: SnapshotTask) -> None:
-        self._snapshot_log.begin(task)
+        self._progress.begin(task)
         portion = self._insistence.on(
             partial(next_portion, self._database, task), self._outlet.tick
         )
@@ -204,7 +210,7 @@ class Capture:
         else:
             self._offset = self._offset.with_progress(portion.task)
         self._put(portion.events)
-        self._snapshot_log.step(task, portion.task)
+        self._progress.step(task, portion.task)
 
     def _add_task(
         self,

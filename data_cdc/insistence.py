@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 from pymongo.errors import PyMongoError
 
-from core.config import MongoConfig
 from core.errors import ConfigurationError, ServiceUnavailable
 from core.logging import get_logger
 from core.mongo import explain
 from core.retry import Backoff
 from data_cdc.chunks import ReadTooEarly
+from data_cdc.context import Context
 from data_cdc.errors import Stopping
 
 _LONGEST_WAIT_S = 5.0
@@ -27,9 +26,10 @@ log = get_logger()
 class Insistence:
     """Waits for MongoDB. `wait` is what is done meanwhile, for so many seconds."""
 
-    def __init__(self, config: MongoConfig, stop: threading.Event) -> None:
-        self._config = config
-        self._stop = stop
+    def __init__(self, context: Context) -> None:
+        self._config = context.mongo
+        self._metrics = context.metrics
+        self._stop = context.stop
 
     def on(self, call: Callable[[], T], wait: Wait | None = None) -> T:
         """What `call` returns, however often it must be tried.
@@ -40,6 +40,7 @@ class Insistence:
         while True:
             if self._stop.is_set():
                 raise Stopping
+            self._metrics.alive()
             try:
                 return call()
             except ReadTooEarly as error:

@@ -6,7 +6,6 @@ means that more is sent again. Away for longer, it costs the lease, and sending 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -17,6 +16,7 @@ from pymongo.errors import PyMongoError
 from core.logging import get_logger
 from core.retry import Backoff
 from core.signals import SnapshotRequest
+from data_cdc.context import Context
 from data_cdc.errors import Stopping
 from data_cdc.offset import Offset
 from data_cdc.outbox import Entry
@@ -32,12 +32,11 @@ log = get_logger()
 class Keeper:
     """Writes to the state database at a bounded pace. Use from one thread."""
 
-    def __init__(
-        self, store: StateStore, collections: tuple[str, ...], stop: threading.Event
-    ) -> None:
+    def __init__(self, context: Context, store: StateStore) -> None:
         self._store = store
-        self._collections = collections
-        self._stop = stop
+        self._metrics = context.metrics
+        self._collections = context.cdc.collections
+        self._stop = context.stop
         self._kept: Offset | None = None
         self._answered: set[str] = set()
         self._next_save = 0.0
@@ -53,6 +52,7 @@ class Keeper:
         checkpoint = Checkpoint(offset, self._collections)
         if self._write("checkpoint.not_saved", partial(self._store.save, checkpoint)):
             self._kept = offset
+            self._metrics.checkpoint(offset.position.time)
             self._answer(offset)
         self._next_save = monotonic() + _SAVE_EVERY_S
 
@@ -89,6 +89,7 @@ class Keeper:
         while not self._write("parking.not_saved", partial(self._store.park, entry, reason)):
             if self._stop.wait(backoff.next_delay()):
                 raise Stopping
+        self._metrics.parked(reason)
         log.error(
             "event.parked",
             reason=reason,

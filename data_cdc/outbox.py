@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import monotonic
 
 from core.events import Message
 from data_cdc.offset import Offset
@@ -19,12 +20,18 @@ MAX_BYTES = 16 * 1024 * 1024
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One message. `offset` is None while what it belongs to is not complete (a chunk)."""
+    """One message. `offset` is None while what it belongs to is not complete (a chunk).
+
+    `wall_ms` is when the change was made, in milliseconds since 1970; `sent_at` when it
+    was last sent, on the monotonic clock.
+    """
 
     message: Message
     collection: str
     key: str
     offset: Offset | None
+    wall_ms: int = 0
+    sent_at: float = 0.0
 
     @property
     def size(self) -> int:
@@ -82,6 +89,7 @@ class Outbox:
         """What waits, in order; each is in flight once the next is asked for."""
         while self._waiting:
             yield self._waiting[0]
+            self._waiting[0].sent_at = monotonic()
             self._in_flight.append(self._waiting.popleft())
 
     def confirm(self, count: int) -> list[Entry]:
@@ -92,10 +100,15 @@ class Outbox:
             self._safe = entry.offset or self._safe
         return confirmed
 
-    def rewind(self) -> None:
-        """Nothing is in flight any more: what is unconfirmed must be sent again, in order."""
+    def rewind(self) -> int:
+        """Nothing is in flight any more: what is unconfirmed must be sent again, in order.
+
+        Returns how many that are.
+        """
+        count = len(self._in_flight)
         self._waiting.extendleft(reversed(self._in_flight))
         self._in_flight.clear()
+        return count
 
     def larger_than(self, size: int) -> list[Entry]:
         """The unconfirmed entries whose body has more than `size` bytes."""

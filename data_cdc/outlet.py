@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from time import monotonic, time
 
-from core.config import CdcConfig, RabbitConfig
 from core.documents import entry_id, identifier_of
 from core.events import ChangeEvent, Event, Message, Purge, encode
 from core.events.encode import CONTROL
 from core.logging import LineBudget, get_logger
-from core.mq.topology import Topology
+from data_cdc.context import Context
 from data_cdc.errors import LeadershipLost, Stopping
 from data_cdc.keeper import Keeper
 from data_cdc.lease import Lease
@@ -36,25 +34,18 @@ class Outlet:
     Every call may raise Stopping, GapFound, LeadershipLost or TerminalError.
     """
 
-    def __init__(
-        self,
-        config: RabbitConfig,
-        topology: Topology,
-        cdc: CdcConfig,
-        keeper: Keeper,
-        lease: Lease,
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, context: Context, keeper: Keeper, lease: Lease) -> None:
         self.phase = "starting"
-        self._format = cdc.message_format
+        self._format = context.cdc.message_format
+        self._metrics = context.metrics
+        self._stop = context.stop
         self._keeper = keeper
         self._lease = lease
-        self._stop = stop
         self._outbox = Outbox()
-        self._oversize = Oversize(cdc.oversize_messages)
-        self._relay = Relay(
-            config, topology, self._outbox, self._oversize, keeper.park, lease, stop
-        )
+        # What a transform has masked must not be read from MongoDB instead.
+        by_reference = not context.chain.may_rewrite
+        self._oversize = Oversize(context.cdc.oversize_messages if by_reference else "park")
+        self._relay = Relay(context, self._outbox, self._oversize, keeper.park, lease)
         self._detected = LineBudget("Changes detected and serialized.")
         self._published = LineBudget("Data published to RabbitMQ.")
         self._count = 0
@@ -85,7 +76,7 @@ class Outlet:
         if message is None:
             self.park(event, "too_large", offset)
             return
-        entry = Entry(message, *_subject(event), offset)
+        entry = Entry(message, *_subject(event), offset, event.wall_ms)
         if entry.key and self._detected.take(entry.collection):
             _say(_DETECTED, entry)
         self._outbox.append(entry)
@@ -147,6 +138,9 @@ class Outlet:
     def _move(self, wait_s: float) -> None:
         for entry in self._relay.pump(wait_s):
             self._count += 1
+            self._metrics.confirmed(
+                entry.message.type, entry.collection, entry.size, entry.wall_ms, entry.sent_at
+            )
             if not entry.key:
                 _say("control.published", entry)
             elif self._published.take(entry.collection):
@@ -154,6 +148,13 @@ class Outlet:
         self._detected.roll()
         self._published.roll()
         self._keeper.keep(self._outbox.safe)
+        oldest = self._outbox.oldest()
+        self._metrics.turned(
+            in_flight=len(self._outbox),
+            oldest_ms=None if oldest is None else oldest.wall_ms,
+            connected=self._relay.connected,
+            blocked=self._relay.blocked,
+        )
         if self._relay.connected and self._keeper.beat_due():
             self._keeper.beat(self._heartbeat())
 
@@ -162,7 +163,7 @@ class Outlet:
         return Heartbeat(
             state=self.phase,
             position=None if self._outbox.safe is None else self._outbox.safe.position,
-            lag_s=0.0 if oldest is None else max(0.0, time() - oldest.message.timestamp),
+            lag_s=0.0 if oldest is None else max(0.0, time() - oldest.wall_ms / 1000),
             in_flight=len(self._outbox),
             published=self._count,
         )

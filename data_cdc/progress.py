@@ -1,10 +1,11 @@
-"""What the log says of a snapshot: its start, its progress every few seconds, its end."""
+"""What log and metrics say of a snapshot: its start, its progress every few seconds, its end."""
 
 from __future__ import annotations
 
 from time import monotonic
 
 from core.logging import get_logger
+from data_cdc.metrics import CdcMetrics
 from data_cdc.offset import SnapshotTask
 
 _EVERY_S = 5.0
@@ -12,22 +13,19 @@ _EVERY_S = 5.0
 log = get_logger()
 
 
-class SnapshotLog:
+class SnapshotProgress:
     """Tells of one snapshot after the other. Use from one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: CdcMetrics) -> None:
+        self._metrics = metrics
         self._id: str | None = None
         self._began = 0.0
         self._rows_before = 0
         self._next = 0.0
 
-    @property
-    def seconds(self) -> float:
-        """How long the snapshot that is told of has been read in this process."""
-        return monotonic() - self._began
-
     def begin(self, task: SnapshotTask) -> None:
         """`task` is to be read on. Says so once for each task."""
+        self._metrics.snapshot(len(task.remaining))
         if task.id == self._id:
             return
         self._id, self._began, self._rows_before = task.id, monotonic(), task.rows
@@ -46,6 +44,7 @@ class SnapshotLog:
         if after is None:
             self._end(before)
             return
+        self._metrics.snapshot_rows(after.rows - before.rows)
         if after.current > before.current:
             log.info(
                 "snapshot.collection_read",
@@ -58,7 +57,7 @@ class SnapshotLog:
             self._tell(after)
 
     def _tell(self, task: SnapshotTask) -> None:
-        rate = (task.rows - self._rows_before) / max(self.seconds, 0.001)
+        rate = (task.rows - self._rows_before) / max(self._seconds(), 0.001)
         log.info(
             "snapshot.progress",
             snapshot_id=task.id,
@@ -74,6 +73,11 @@ class SnapshotLog:
             snapshot_id=task.id,
             rows=task.rows,
             as_of=str(task.earliest or task.not_before),
-            seconds=round(self.seconds, 1),
+            seconds=round(self._seconds(), 1),
         )
+        self._metrics.snapshot_ended()
         self._id = None
+
+    def _seconds(self) -> float:
+        """How long the snapshot has been read in this process."""
+        return monotonic() - self._began

@@ -4,24 +4,24 @@ break sends again, in order, all that was not confirmed (go-back-N).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from time import monotonic
 
 from pika.exceptions import AMQPError
 
-from core.config import RabbitConfig
 from core.errors import ServiceUnavailable, TransientError, TwinError
 from core.logging import get_logger
 from core.mq.connection import explain, open_blocking
-from core.mq.publisher import Publisher, PublishInterrupted
-from core.mq.topology import Topology, declare
+from core.mq.publisher import Publisher, PublishInterrupted, Refused, Unroutable
+from core.mq.topology import declare
 from core.retry import Backoff
+from data_cdc.context import Context
 from data_cdc.errors import GapFound
 from data_cdc.lease import Lease
 from data_cdc.mark import bind_mark, expect_mark
 from data_cdc.outbox import MAX_MESSAGES, Entry, Outbox
 from data_cdc.oversize import Oversize
+from data_cdc.preflight import broker_at_start
 
 _NAME = "llm-twin-data-cdc"
 # The exclusive queue whose holder may publish changes of a database.
@@ -43,23 +43,19 @@ class Relay:
     """
 
     def __init__(
-        self,
-        config: RabbitConfig,
-        topology: Topology,
-        outbox: Outbox,
-        oversize: Oversize,
-        park: Park,
-        lease: Lease,
-        stop: threading.Event,
+        self, context: Context, outbox: Outbox, oversize: Oversize, park: Park, lease: Lease
     ) -> None:
         self.expects_mark = False
-        self._config = config
-        self._topology = topology
+        self._config = context.rabbitmq
+        self._cdc = context.cdc
+        self._topology = context.topology
+        self._metrics = context.metrics
+        self._stop = context.stop
         self._outbox = outbox
         self._oversize = oversize
         self._park = park
         self._lease = lease
-        self._stop = stop
+        self._looked = False
         self._publisher: Publisher | None = None
         self._collected = 0
         self._backoff = Backoff(longest=5.0)
@@ -70,6 +66,11 @@ class Relay:
     def connected(self) -> bool:
         """Whether there is a connection, as far as is known."""
         return self._publisher is not None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker holds back publishers."""
+        return self._publisher is not None and self._publisher.blocked
 
     def pump(self, wait_s: float = 0.0) -> list[Entry]:
         """Send what waits, and return what was confirmed since the last call.
@@ -94,7 +95,7 @@ class Relay:
         if publisher is not None:
             publisher.close()
         self._collected = 0
-        self._outbox.rewind()
+        self._metrics.republished(self._outbox.rewind())
 
     def _send(self, publisher: Publisher, wait_s: float) -> None:
         publisher.check()
@@ -122,6 +123,11 @@ class Relay:
     def _break_off(self, publisher: Publisher, error: PublishInterrupted) -> list[Entry]:
         confirmed = self._collect(publisher)
         self.close()
+        match error.cause:
+            case Unroutable():
+                self._metrics.returned()
+            case Refused():
+                self._metrics.nacked()
         if error.size_limit is not None:
             self._make_fit(error.size_limit)
         self._postpone(error)
@@ -159,6 +165,9 @@ class Relay:
         """Make sure that exchange, queue and bindings are there."""
         connection = open_blocking(self._config, f"{_NAME}-topology")
         try:
+            if not self._looked:
+                broker_at_start(connection, self._topology, self._cdc)
+                self._looked = True
             declare(connection, self._topology)
             if not self.expects_mark:
                 bind_mark(connection, self._topology)

@@ -12,12 +12,20 @@ from pymongo.errors import PyMongoError
 
 from core.config import CdcConfig, MongoConfig, RabbitConfig
 from core.logging import get_logger
+from core.metrics import OperationsServer, new_registry
 from core.mongo import Client, connect
 from data_cdc.capture import Capture
+from data_cdc.context import Context
 from data_cdc.errors import LeadershipLost, Stopping
 from data_cdc.insistence import Insistence
 from data_cdc.lease import LEASES, Lease, owner_name
+from data_cdc.metrics import CdcMetrics
+from data_cdc.preflight import at_start
 from data_cdc.state import StateStore
+from data_cdc.timing import GetMoreTimer
+from data_cdc.transforms import load_chain
+from data_cdc.vitals import live, ready
+from data_cdc.watch import Watch
 
 _TIMEOUT_S = 3.0
 _CONNECTED = "Connection to database with uri: {} successful"  # the course's phrase
@@ -31,55 +39,69 @@ def serve(
     mongo: MongoConfig, rabbitmq: RabbitConfig, cdc: CdcConfig, stop: threading.Event
 ) -> None:
     """Run until `stop` is set, or all is done. Raises TerminalError when a person must act."""
-    try:
-        client = Insistence(mongo, stop).on(
-            partial(connect, mongo, timeout_s=_TIMEOUT_S, app="data_cdc")
-        )
-    except Stopping:
-        return
-    log.info(_CONNECTED.format(mongo.address))
-    with client:
-        Service(client, mongo, rabbitmq, cdc, stop).run()
+    registry = new_registry()
+    context = Context(
+        mongo=mongo,
+        rabbitmq=rabbitmq,
+        cdc=cdc,
+        chain=load_chain(cdc.transforms, cdc.collections),
+        metrics=CdcMetrics(registry, mongo.database, cdc.collections),
+        stop=stop,
+    )
+    now = context.metrics.now
+    operations = OperationsServer(
+        cdc.http_host, cdc.http_port, registry, live=partial(live, now), ready=partial(ready, now)
+    )
+    with operations:
+        try:
+            _run(context)
+        except Stopping:
+            log.info("cdc.stopped_before_it_led")
+
+
+def _run(context: Context) -> None:
+    client = Insistence(context).on(partial(_connect, context))
+    log.info(_CONNECTED.format(context.mongo.address))
+    with client, Watch(client, context.rabbitmq, context.metrics.now):
+        at_start(client, context.mongo, context.cdc)
+        Service(context, client).run()
+
+
+def _connect(context: Context) -> Client:
+    timer = GetMoreTimer(context.metrics.getmore)
+    return connect(context.mongo, timeout_s=_TIMEOUT_S, app="data_cdc", listeners=[timer])
 
 
 class Service:
     """One process among those that may lead."""
 
-    def __init__(
-        self,
-        client: Client,
-        mongo: MongoConfig,
-        rabbitmq: RabbitConfig,
-        cdc: CdcConfig,
-        stop: threading.Event,
-    ) -> None:
+    def __init__(self, context: Context, client: Client) -> None:
+        self._context = context
         self._client = client
-        self._mongo = mongo
-        self._rabbitmq = rabbitmq
-        self._cdc = cdc
-        self._stop = stop
-        self._insistence = Insistence(mongo, stop)
-        self._store = StateStore(client[mongo.state_database])
+        self._state = client[context.mongo.state_database]
+        self._insistence = Insistence(context)
+        self._store = StateStore(self._state)
 
     def run(self) -> None:
-        """Lead, stand by, lead again, until told to stop or done."""
-        done = False
-        while not done:
-            lease = Lease(self._client[self._mongo.state_database][LEASES], owner_name())
-            try:
-                self._await(lease)
-                self._capture(lease)
-                done = True
-            except Stopping:
-                done = True
-            except LeadershipLost:
-                log.warning("cdc.leadership_lost", epoch=lease.epoch)
-            finally:
-                lease.release()
+        """Lead, stand by, lead again, until done. Raises Stopping when told to stop before."""
+        while not self._lead():
+            pass
 
-    def _capture(self, lease: Lease) -> None:
-        log.info("cdc.leading", epoch=lease.epoch)
-        Capture(self._client, self._mongo, self._rabbitmq, self._cdc, lease, self._stop).run()
+    def _lead(self) -> bool:
+        """Wait for the lease, then capture. Whether that ended well, not with another leading."""
+        lease = Lease(self._state[LEASES], owner_name())
+        try:
+            self._await(lease)
+            log.info("cdc.leading", epoch=lease.epoch)
+            self._context.metrics.leads(leader=True)
+            Capture(self._context, self._client, lease).run()
+        except LeadershipLost:
+            log.warning("cdc.leadership_lost", epoch=lease.epoch)
+            return False
+        finally:
+            self._context.metrics.leads(leader=False)
+            lease.release()
+        return True
 
     def _await(self, lease: Lease) -> None:
         """Return once we lead. Raises Stopping."""
@@ -91,7 +113,7 @@ class Service:
                 if tries % _BEAT_EVERY_TRIES == 0:
                     self._insistence.on(self._store.beat_as_standby)
                 tries += 1
-                self._stop.wait(_TRY_EVERY_S)
+                self._context.stop.wait(_TRY_EVERY_S)
         finally:
             if tries:
                 self._leave_standby()

@@ -7,7 +7,6 @@ when the whole database is dropped; the next one starts after that event.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,11 +14,11 @@ from pymongo.change_stream import DatabaseChangeStream
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from core.config import CdcConfig, MongoConfig
 from core.errors import ConfigurationError
 from core.logging import get_logger
 from core.mongo import explain
 from core.retry import Backoff
+from data_cdc.context import Context
 from data_cdc.errors import GapFound, OversizeEvent
 from data_cdc.gaps import Meaning, meaning_of
 from data_cdc.position import Position, position_of, position_of_token
@@ -46,20 +45,16 @@ class ChangeSource:
     """Reads changes in order, from `position` on. Use from one thread."""
 
     def __init__(
-        self,
-        config: MongoConfig,
-        database: Database[dict[str, Any]],
-        cdc: CdcConfig,
-        position: Position,
-        stop: threading.Event,
+        self, context: Context, database: Database[dict[str, Any]], position: Position
     ) -> None:
-        self._config = config
+        self._config = context.mongo
+        self._cdc = context.cdc
+        self._metrics = context.metrics
+        self._stop = context.stop
         self._database = database
-        self._cdc = cdc
         self._patient = True
         self._looks_up = False
         self._position = position
-        self._stop = stop
         self._stream: DatabaseChangeStream[dict[str, Any]] | None = None
         self._slim = 0
         self._opened = False
@@ -90,6 +85,7 @@ class ChangeSource:
             return self._read()
         except PyMongoError as error:
             self.close()
+            self._metrics.stream_broke(getattr(error, "code", None) or type(error).__name__)
             self._recover(error)
             return None
 
@@ -107,6 +103,7 @@ class ChangeSource:
         change = stream.try_next()
         self._backoff.reset()
         if change is None:
+            self._metrics.rested()
             self._rest(stream.resume_token)
             return None
         if self._lacks_document(change):

@@ -79,7 +79,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     groups = ", ".join(GROUPS)
     parser.add_argument("--only", metavar="A,B", help=f"these services; groups are {groups}")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--base-port", type=_base, metavar="N", help="ports N, N+1, … N+9")
+    where.add_argument("--base-port", type=_base, metavar="N", help="ports N, N+1, … N+10")
     where.add_argument("--free-ports", action="store_true", help="any free ports")
     parser.add_argument(
         "--install-missing", action="store_true", help="do first what `install` does"
@@ -127,7 +127,7 @@ def _base(text: str) -> Ports:
     try:
         return Ports.from_base(int(text))
     except ValueError:
-        raise argparse.ArgumentTypeError("must be a number from 1 to 65526") from None
+        raise argparse.ArgumentTypeError("must be a number from 1 to 65525") from None
 
 
 def _options(oplog_mb: int = 512) -> Options:

@@ -36,7 +36,14 @@ def own_specs(context: Context) -> list[ServiceSpec]:
             ready=lambda _log: http_problem(context.ports.crawlers, "/health"),
             needs=MEMBERS,
         ),
-        _spec(context, "data_cdc", ready=partial(_awaits, "cdc.streaming"), needs=(*MEMBERS, "mq")),
+        _spec(
+            context,
+            "data_cdc",
+            address=f"http://localhost:{context.ports.cdc_http}",
+            ports={"HTTP": context.ports.cdc_http},
+            ready=partial(_awaits, "cdc.streaming"),
+            needs=(*MEMBERS, "mq"),
+        ),
         _spec(
             context,
             "feature_pipeline",
@@ -58,6 +65,8 @@ def client_environment(context: Context) -> dict[str, str]:
         "QDRANT_DATABASE_HOST": "127.0.0.1",
         "QDRANT_DATABASE_PORT": str(context.ports.qdrant),
         "USE_QDRANT_CLOUD": "false",
+        "CDC_HTTP_HOST": "127.0.0.1",
+        "CDC_HTTP_PORT": str(context.ports.cdc_http),
         "CRAWLER_HOST": "127.0.0.1",
         "CRAWLER_PORT": str(context.ports.crawlers),
     }

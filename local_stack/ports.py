@@ -19,7 +19,8 @@ _LISTEN = "0A"
 class Ports:
     """Where each service of a stack listens, always on 127.0.0.1.
 
-    The defaults are those of docker-compose.yml; the last four are not published there.
+    The defaults are those of docker-compose.yml, which publishes all but qdrant_grpc, erlang
+    and epmd.
     """
 
     mongo1: int = 30001
@@ -32,6 +33,7 @@ class Ports:
     qdrant_grpc: int = 6334
     erlang: int = 25673
     epmd: int = 14369
+    cdc_http: int = 9464
 
     def __post_init__(self) -> None:
         values = list(asdict(self).values())

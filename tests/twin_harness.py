@@ -31,7 +31,9 @@ class ServiceProcess:
     def __init__(self, module: str, environment: Mapping[str, str], folder: Path) -> None:
         self.module = module
         self.log = folder / f"{module}.log"
-        self._environment = {**os.environ, **environment, "LOG_FORMAT": "json"}
+        # Two on one port would warn; a test that asks over HTTP gives `start` a port of its own.
+        fixed = {"LOG_FORMAT": "json", "CDC_HTTP_PORT": "0"}
+        self._environment = {**os.environ, **environment, **fixed}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, ready: bool = True, **extra: str) -> None:

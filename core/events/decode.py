@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from bson import ObjectId
 
 from core.documents import document_key, identifier_of, parse_extended, printable
 from core.errors import MalformedEvent
@@ -27,6 +30,13 @@ _WRAPPED_TOMBSTONE = {"schema": None, "payload": None}
 # The year 2242, up to which a version holds seconds.
 _END_OF_TIME = (1 << 33) * 1000
 _COURSE_REFERENCE = {"entry_id", "type", f"__{REFERENCE}"}
+# Its heartbeats and the borders of transactions, for whoever binds more than the collections.
+_HOUSEKEEPING = (
+    {"ts_ms"},
+    {"status", "id", "ts_ms", "event_count", "data_collections"},
+)
+# ExtractNewDocumentState writes an ObjectId as its digits, and nothing tells it from text.
+_OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 _FLAT_META = ("__deleted", "__op", "__db", "__collection", "__source_", "__ts_")
 
 
@@ -36,8 +46,9 @@ def decode(
     routing_key: str = "",
     message_id: str | None = None,
 ) -> Event | None:
-    """The event in a message, or None where there is nothing to do (a Debezium tombstone).
+    """The event in a message, or None where there is nothing to do.
 
+    That is a tombstone, heartbeat or transaction border of Debezium's.
     Raises MalformedEvent for what is no event in any accepted form.
     """
     if body.strip() in _TOMBSTONES:
@@ -47,6 +58,8 @@ def decode(
     if parsed == _WRAPPED_TOMBSTONE:
         return None
     fields = _unwrap(parsed)
+    if fields.keys() in _HOUSEKEEPING:
+        return None
     # A document may have fields of any name, so what only a flat form has is asked first.
     named = "entry_id" in fields and "type" in fields
     marked = any(name.startswith(_FLAT_META) for name in fields)
@@ -84,16 +97,21 @@ class _Carrier:
     def namespace(self) -> tuple[str, str]:
         """(db, collection) of a routing key `<db>.<collection>` or `<prefix>.<db>.<collection>`."""
         parts = self.routing_key.split(".")
-        return (parts[-2], parts[-1]) if len(parts) >= 2 else ("", "")
+        if self._routed_by_key() or len(parts) < 2:
+            return ("", "")
+        return (parts[-2], parts[-1])
 
-    def routed_key(self) -> str | None:
-        """The key where Debezium was told to route by it: `{"id": …}`, perhaps in a payload."""
-        if not self.routing_key.startswith("{"):
+    def record_key(self) -> Mapping[str, Any] | None:
+        """Where Debezium was told to route by the record's key: `{"id": …}`, payload or bare."""
+        if not self._routed_by_key():
             return None
         try:
-            return _key_field(_unwrap(json.loads(self.routing_key)))
+            return _unwrap(json.loads(self.routing_key))
         except ValueError:
             return None
+
+    def _routed_by_key(self) -> bool:
+        return self.routing_key.startswith("{")
 
 
 def _parse(body: bytes) -> Any:
@@ -130,11 +148,12 @@ def _change(
     by_reference = after is None and op is not Op.DELETE and _truth(fields.get(REFERENCE))
     if after is None and op is not Op.DELETE and not by_reference:
         return None  # the look-up raced a delete, whose own event follows
+    # A record's key is relaxed extended JSON, which tells no int64 from an int32. The states do.
     key = (
         _key_field(fields.get("key"))
-        or carrier.routed_key()
         or _key_of(after)
         or _key_of(before)
+        or _key_field(carrier.record_key())
         or carrier.key()
     )
     db, collection = carrier.namespace()
@@ -185,13 +204,15 @@ def _flattened(fields: Mapping[str, Any], carrier: _Carrier) -> ChangeEvent:
     deleted = _truth(meta.get("__deleted")) or meta.get("__op") == "d"
     db, collection = carrier.namespace()
     stamp = meta.get("__source_ts_ms") or meta.get("__ts_ms")
+    record = _extended(carrier.record_key() or {})
+    key = _plain_key(document.get("_id")) or _plain_key(record.get("id")) or carrier.key()
     return ChangeEvent(
         op=Op.DELETE if deleted else _op(meta.get("__op") or "u"),
         db=str(meta.get("__source_db") or meta.get("__db") or db),
         collection=_known(
             meta.get("__source_collection") or meta.get("__collection") or collection
         ),
-        key=_required(carrier.routed_key() or _key_of(document) or carrier.key()),
+        key=_required(key),
         document=None if deleted else document,
         version=carrier.version(),
         version_hint=_hint(stamp, meta.get("__source_ord")),
@@ -294,6 +315,13 @@ def _key_of(document: Mapping[str, Any] | None) -> str | None:
     if document is None or document.get("_id") is None:
         return None
     return _canonical(document_key(document["_id"]))
+
+
+def _plain_key(identifier: Any) -> str | None:
+    """The key of an `_id` in a flattened document, where BSON types became those of JSON."""
+    if isinstance(identifier, str) and _OBJECT_ID.fullmatch(identifier):
+        identifier = ObjectId(identifier)
+    return _key_of({"_id": identifier})
 
 
 def _required(key: str | None) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
+import orjson
 from bson import json_util
 
 from core.documents import entry_id, identifier_of
@@ -30,6 +32,14 @@ HEADER_POSITION = "x-cdc-pos"
 # share the one partition of what has no key.
 _LONGEST_HEADER = 16 * 1024
 
+# json_util is slow, and most values need it not. Whatever else looks like JSON's own types
+# (Int64 and Code are subclasses of int and str) is left to it.
+_JSON_TYPES_ONLY = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+)
+
 MessageFormat = Literal["envelope", "flat"]
 
 
@@ -49,7 +59,7 @@ class Message:
 def encode(event: Event, message_format: MessageFormat = "envelope") -> Message:
     """The message that carries `event`. Control events have one form only."""
     match event:
-        case ChangeEvent() if message_format == "flat":
+        case ChangeEvent() if event.flat or message_format == "flat":
             return _message(event, _flat(event))
         case ChangeEvent():
             return _message(event, _envelope(event))
@@ -65,17 +75,47 @@ def by_reference(message: Message) -> Message | None:
     None where there is no document to leave out.
     """
     body = json.loads(message.body)
-    if body.get("after") is not None:
-        states = {"before": None, "after": None, "updateDescription": None}
-        return replace(message, body=_dump({**body, **states, REFERENCE: True}))
-    if "entry_id" in body and not body.get("__deleted"):
+    if "entry_id" in body:  # only the flat form has it beside the document's own fields
+        if body.get("__deleted"):
+            return None
         names = {name: body[name] for name in ("entry_id", "type")}
         return replace(message, body=_dump({**names, f"__{REFERENCE}": True}))
-    return None
+    if body.get("after") is None:
+        return None
+    states = {"before": None, "after": None, "updateDescription": None}
+    return replace(message, body=_dump({**body, **states, REFERENCE: True}))
 
 
 def extended_json(value: Any) -> str:
-    """Relaxed extended JSON, version 2."""
+    """Relaxed extended JSON, version 2, of what BSON can hold: as json_util writes it."""
+    try:
+        text = orjson.dumps(value, _typed, _JSON_TYPES_ONLY)
+    except orjson.JSONEncodeError:
+        return _by_json_util(value)
+    if b"null" in text and not _all_finite(value):
+        return _by_json_util(value)
+    return text.decode()
+
+
+def _typed(value: Any) -> Any:
+    """What stands in extended JSON for a value that is none of JSON's own types."""
+    return json_util.default(value, json_util.RELAXED_JSON_OPTIONS)
+
+
+def _all_finite(value: Any) -> bool:
+    """Whether each null is a None: orjson writes NaN and infinity as null, too."""
+    match value:
+        case float():
+            return math.isfinite(value)
+        case dict():
+            return all(map(_all_finite, value.values()))
+        case list() | tuple():
+            return all(map(_all_finite, value))
+        case _:
+            return True
+
+
+def _by_json_util(value: Any) -> str:
     return json_util.dumps(
         value,
         json_options=json_util.RELAXED_JSON_OPTIONS,
@@ -179,8 +219,8 @@ def _completed(event: SnapshotCompleted) -> dict[str, Any]:
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(body)
 
 
 def _now_ms() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)
+    return int(time.time() * 1000)

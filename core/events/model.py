@@ -29,6 +29,7 @@ class ChangeEvent:
     where `by_reference` says that it must be read from MongoDB. `version` is None
     where the producer knows no clusterTime; then `version_hint` stands in, and
     events apply in the order they arrive. `wall_ms` is milliseconds since 1970.
+    `flat` asks for the course's flat message, whatever form the others have.
     """
 
     op: Op
@@ -45,6 +46,7 @@ class ChangeEvent:
     transaction: Mapping[str, Any] = field(default_factory=dict)
     snapshot: str = "false"
     by_reference: bool = False
+    flat: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,14 @@ from typing import Any, Self
 
 import pika
 from pika.adapters.select_connection import SelectConnection
+from pika.exceptions import ChannelWrongStateError
 
 from core.config import RabbitConfig
 from core.errors import ServiceUnavailable, TransientError, TwinError
 from core.events.encode import Message
 from core.logging import get_logger
 from core.mq.connection import HEARTBEAT_S, explain, parameters, reason_of
+from core.mq.frames import Framing
 from core.mq.topology import EXCHANGE
 
 _OPEN_TIMEOUT_S = 15.0
@@ -41,6 +43,10 @@ class Unroutable(ServiceUnavailable):
     """The broker returned a message that no queue takes."""
 
 
+class Refused(ServiceUnavailable):
+    """The broker did not take a message: its queue is full, or lost."""
+
+
 class PublishInterrupted(TransientError):
     """What was sent after the last confirmed message may not have arrived.
 
@@ -53,6 +59,14 @@ class PublishInterrupted(TransientError):
         self.cause = cause
         limit = _TOO_LARGE.search(str(cause))
         self.size_limit = int(limit[1]) if limit else None
+
+
+class _Connection(SelectConnection):  # type: ignore[misc]  # pika publishes no types
+    """One that takes frames as bytes, many at a time."""
+
+    def write(self, frames: bytes) -> None:
+        """Send whole frames. Only from the loop's thread."""
+        self._output_marshaled_frames([frames])
 
 
 class Publisher:
@@ -89,7 +103,7 @@ class Publisher:
         self._closing = False
         self._failure: TwinError | None = None
         self._sent = 0
-        self._connection: SelectConnection | None = None
+        self._connection: _Connection | None = None
         self._channel: Any = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -142,7 +156,8 @@ class Publisher:
         Raises PublishInterrupted once anything went wrong.
         """
         with self._state:
-            self._state.wait_for(lambda: self._failure or self._has_room(), timeout_s)
+            if not self._has_room():
+                self._state.wait_for(lambda: self._failure or self._has_room(), timeout_s)
             self._raise_failure()
             if not self._has_room():
                 return False
@@ -197,7 +212,7 @@ class Publisher:
 
     def _run(self) -> None:
         try:
-            connection = SelectConnection(
+            connection = _Connection(
                 parameters(self._config, self._name, heartbeat_s=self._heartbeat_s()),
                 on_open_callback=self._on_open,
                 on_open_error_callback=lambda _, error: self._fail(explain(error, self._config)),
@@ -209,9 +224,9 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - a thread's end must reach its owner
             self._fail(explain(error, self._config))
         with self._state:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.ioloop.close()
+            last, self._connection = self._connection, None
+        if last is not None:
+            last.ioloop.close()
 
     def _on_open(self, connection: SelectConnection) -> None:
         if self._closing:
@@ -223,6 +238,8 @@ class Publisher:
 
     def _on_channel(self, channel: Any) -> None:
         self._channel = channel
+        frame_max = channel.connection.params.frame_max
+        self._framing = Framing(self._exchange, channel.channel_number, frame_max)
         channel.add_on_close_callback(lambda _, error: self._fail(explain(error, self._config)))
         channel.add_on_return_callback(self._on_return)
         if self._lock is None:
@@ -255,21 +272,20 @@ class Publisher:
             if self._failure is not None:
                 return
         try:
-            for message in batch:
-                self._channel.basic_publish(
-                    self._exchange,
-                    message.routing_key,
-                    message.body,
-                    _properties(message),
-                    mandatory=True,
-                )
+            self._publish(batch)
         except Exception as error:  # noqa: BLE001 - the loop goes on, to close what is open
             self._fail(explain(error, self._config))
+
+    def _publish(self, batch: list[Message]) -> None:
+        if not self._channel.is_open or self._connection is None:
+            raise ChannelWrongStateError("the channel is closed")
+        for frames in self._framing.writes(batch):
+            self._connection.write(frames)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         if isinstance(method, pika.spec.Basic.Nack):
-            self._fail(ServiceUnavailable("RabbitMQ", self._config.address, "it refused a message"))
+            self._fail(Refused("RabbitMQ", self._config.address, "it refused a message"))
             return
         with self._state:
             # After a return comes a confirm for the very message that no queue took.
@@ -319,14 +335,3 @@ class Publisher:
             except Exception as error:  # noqa: BLE001 - closing what is half closed
                 log.debug("publisher.close_failed", reason=reason_of(error))
                 connection.ioloop.stop()
-
-
-def _properties(message: Message) -> pika.BasicProperties:
-    return pika.BasicProperties(
-        content_type=message.content_type,
-        delivery_mode=pika.DeliveryMode.Persistent,
-        headers=dict(message.headers),
-        message_id=message.message_id,
-        timestamp=message.timestamp,
-        type=message.type,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def test_the_defaults_suit_services_on_this_machine() -> None:
         ("QDRANT_CLOUD_URL", "https://cluster.example:port"),
         ("CDC_COLLECTIONS", "articles,nonsense"),
         ("CDC_SNAPSHOT_MODE", "sometimes"),
+        ("CDC_TRANSFORMS", "flatten"),
+        ("CDC_TRANSFORMS", "[{'type': 'flatten'}]"),
+        ("CDC_TRANSFORMS", "[" * 100_000),
+        ("CDC_TRANSFORMS", '{"type": "flatten"}'),
+        ("CDC_TRANSFORMS", '["flatten"]'),
         ("EMBEDDING_SIZE", "many"),
         ("USE_QDRANT_CLOUD", "perhaps"),
         ("FEATURE_WORKERS", "0"),
@@ -80,6 +86,16 @@ def test_an_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> No
     assert load_settings(None).crawlers.proxy is None
 
 
+def test_transforms_are_a_json_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the environment and, without quotes around it, in .env."""
+    expected = [{"type": "filter", "expression": "document.state == 'public'"}, {"type": "flatten"}]
+    file = tmp_path / ".env"
+    file.write_text(f"CDC_TRANSFORMS={json.dumps(expected)}\n")
+    assert list(load_settings(file).cdc.transforms) == expected
+    monkeypatch.setenv("CDC_TRANSFORMS", json.dumps(expected[1:]))
+    assert list(load_settings(file).cdc.transforms) == expected[1:]
+
+
 def test_the_environment_wins_over_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -96,6 +112,7 @@ def test_no_secret_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RABBITMQ_DEFAULT_PASSWORD", "s3cret-rabbit")
     monkeypatch.setenv("QDRANT_APIKEY", "s3cret-qdrant")
     monkeypatch.setenv("MONGO_DATABASE_HOST", "mongodb://me:s3cret-mongo@db.example:27017")
+    monkeypatch.setenv("CDC_TRANSFORMS", '[{"type": "mask", "salt": "s3cret-salt"}]')
     settings = load_settings(None)
     assert "s3cret" not in repr(settings)
     assert settings.mongo.address == "mongodb://db.example:27017"

@@ -44,7 +44,7 @@ def test_free_ports_are_different_and_free() -> None:
 def test_a_base_port_gives_the_ports_that_follow() -> None:
     """`--base-port` numbers the services on from one port."""
     ports = Ports.from_base(20000)
-    assert (ports.mongo1, ports.amqp, ports.epmd) == (20000, 20003, 20009)
+    assert (ports.mongo1, ports.amqp, ports.epmd, ports.cdc_http) == (20000, 20003, 20009, 20010)
 
 
 def test_ports_must_differ() -> None:
@@ -150,6 +150,7 @@ def test_the_default_stack_is_what_services_expect(
     ours = load_settings(env_file=None)
     assert ours.mongo == plain.mongo
     assert (ours.rabbitmq.port, ours.crawlers) == (plain.rabbitmq.port, plain.crawlers)
+    assert ours.cdc == plain.cdc
     assert ours.qdrant.url == plain.qdrant.url.replace("localhost", "127.0.0.1")
 
 

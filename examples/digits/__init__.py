@@ -1,0 +1,1 @@
+"""A model fed by the stream of changes: handwritten digits, classified as they are written."""
