@@ -14,11 +14,13 @@ from pymongo.errors import PyMongoError
 
 from core.documents import document_key
 from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, Received, courses, replay
-from tests.twin_harness import until
+from tests.twin_harness import Twin, until
 
 APP = "data_cdc"
 CHANCE = random.SystemRandom()
 _DOCUMENTS = 200
+_TEXTS = 25
+_SENTENCES = [f"Sentence number {n} says that {n * 37 % 101} is a number." for n in range(60)]
 
 
 @contextmanager
@@ -57,6 +59,54 @@ def _step(database: Any, number: int) -> None:
             collection.replace_one(query, {"n": number}, upsert=True)
         case _:
             collection.update_one(query, {"$set": {"n": number}}, upsert=True)
+
+
+class Writer(threading.Thread):
+    """Walks documents through insert, edit, delete and insert again, at random, until stopped."""
+
+    def __init__(self, twin: Twin, seed: int) -> None:
+        super().__init__(daemon=True)
+        self._twin = twin
+        self._random = random.Random(seed)  # noqa: S311 - a repeatable walk
+        self._ending = threading.Event()
+        self.operations = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._ending.wait(0.03):
+                self._step()
+                self.operations += 1
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            self.error = error
+
+    def end(self) -> None:
+        self._ending.set()
+        self.join(30)
+        assert self.error is None, self.error
+
+    def _step(self) -> None:
+        collection = self._twin.db[self._random.choice(["articles", "posts"])]
+        name = f"doc-{self._random.randrange(_TEXTS)}"
+        if self._random.random() < 0.25:
+            collection.delete_one({"_id": name})
+        else:
+            collection.replace_one({"_id": name}, self._document(), upsert=True)
+
+    def _document(self) -> dict[str, Any]:
+        text = " ".join(self._random.sample(_SENTENCES, self._random.randrange(1, 12)))
+        return {"content": {"Title": "A title", "Content": text}, "author_id": "me"}
+
+
+@contextmanager
+def under_load(twin: Twin, seed: int = 1) -> Iterator[Writer]:
+    """Writes go on inside the block, and have ended after it."""
+    writer = Writer(twin, seed)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.end()
 
 
 def contents(database: Any) -> dict[tuple[str, str], Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from tests.tiny_mongod import tiny_mongod
 def rig_env(infra: LocalStack, names: dict[str, str]) -> Iterator[dict[str, str]]:
     """A database and a queue of one test's own, on services that run before and after it."""
     infra.up()
-    environment = {**infra.environment(), **names, "CDC_HTTP_PORT": "0"}
+    environment = {**infra.environment(), **names}
     yield environment
     infra.up()
     with Client(environment["MONGO_DATABASE_HOST"]) as client:
