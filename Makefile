@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install local-start local-stop local-status local-logs local-test-medium \
-	local-test-github local-ingest-data local-test-retriever demo test test-faults lint
+	local-test-github local-ingest-data local-test-retriever demo test test-faults lint bench
 
 # Given words reach the scripts through the environment, so that quotes, dollars and ampersands
 # in a link stay what they are. USER counts only when given here: every shell has one of its own.
@@ -56,3 +56,6 @@ test-faults: ## kill and stop things, long forms included, and check that nothin
 
 lint: ## ruff check, ruff format --check, mypy
 	@scripts/lint
+
+bench: ## measure what README quotes, on a stack of its own, in about ten minutes (ARGS="--quick")
+	@scripts/bench $(ARGS)

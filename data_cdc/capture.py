@@ -140,7 +140,9 @@ class Capture:
     # -- the stream ------------------------------------------------------------
 
     def _follow(self) -> None:
-        stream = ChangeSource(self._context, self._database, self._offset.position)
+        stream = ChangeSource(
+            self._context, self._database, self._offset.position, self._outlet.park_unread
+        )
         with closing(stream) as source:
             while True:
                 self._look_for_requests()

@@ -39,8 +39,9 @@ class OversizeEvent(TerminalError):
 
     def __init__(self) -> None:
         super().__init__(
-            "MongoDB cannot send the next change: it is larger than 16 MB even without the "
-            "document. Delete data_cdc's record in cdc_checkpoints to read everything again."
+            "MongoDB cannot send the next change: it is over 16 MB even without the document, and "
+            "cannot be told from others. Delete data_cdc's record in cdc_checkpoints to read "
+            "everything again."
         )
 
 

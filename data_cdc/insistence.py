@@ -55,6 +55,7 @@ class Insistence:
         told = error if isinstance(error, ServiceUnavailable) else explain(error, self._config)
         if isinstance(told, ConfigurationError):
             raise told from error
+        self._metrics.mongo_away()
         log.warning(
             "mongo.unavailable",
             waiting_for="MongoDB",

@@ -25,6 +25,8 @@ from data_cdc.state import Checkpoint, Heartbeat, StateStore
 _SAVE_EVERY_S = 0.25
 _BEAT_EVERY_S = 3.0
 _TIMEOUT_S = 3.0
+# An `_id` may have megabytes.
+_LONGEST_NAME = 200
 
 log = get_logger()
 
@@ -95,7 +97,7 @@ class Keeper:
             reason=reason,
             event_id=entry.message.message_id,
             collection=entry.collection,
-            key=entry.key,
+            key=entry.key[:_LONGEST_NAME],
             bytes=entry.size,
         )
 

@@ -2,17 +2,15 @@
 
 The lease is one document in the state database, with an epoch that grows each time it
 changes hands. All times in it are MongoDB's, so that clocks of machines need not
-agree. A thread renews it, however long the capture is busy with something else. What
+agree. A thread renews it, however long the capture is busy with something else. A
+leader that died on the same machine is seen to be dead, and not waited for. What
 protects the stored position from a leader that was paused is the epoch: see
 `StateStore`. What protects the broker is the lock that the publisher holds there.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
@@ -24,6 +22,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from core.logging import get_logger
+from data_cdc.whereabouts import Whereabouts
 
 LEASES = "cdc_lease"
 _ID = "data_cdc"
@@ -36,21 +35,16 @@ _MARGIN_S = 0.5
 log = get_logger()
 
 
-def owner_name() -> str:
-    """This process among all that ever ask for the lease."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
-
-
 class Lease:
     """The right to capture. `acquire`, then ask `held` and `lost`; `release` at the end.
 
     `acquire` and `release` are for one thread, the rest for any.
     """
 
-    def __init__(self, leases: Collection[dict[str, Any]], owner: str) -> None:
+    def __init__(self, leases: Collection[dict[str, Any]]) -> None:
         self.epoch = 0
         self._leases = leases
-        self._owner = owner
+        self._here = Whereabouts.here()
         self._until = 0.0
         self._lost = threading.Event()
         self._released = threading.Event()
@@ -97,17 +91,24 @@ class Lease:
             log.debug("lease.not_released", reason=type(error).__name__)
 
     def _take(self) -> Mapping[str, Any] | None:
-        # None sorts before every date.
-        expired = {"_id": _ID, "$expr": {"$lte": ["$until", "$$NOW"]}}
-        taken = {"owner": self._owner, "epoch": {"$add": ["$epoch", 1]}, "until": _until()}
-        lease = self._leases.find_one_and_update(
-            expired, [{"$set": taken}], return_document=ReturnDocument.AFTER
-        )
-        if lease is None and self._leases.find_one({"_id": _ID}) is None:
+        held = self._leases.find_one({"_id": _ID})
+        if held is None:
             with suppress(DuplicateKeyError):
                 self._leases.insert_one({"_id": _ID, "epoch": 0, "until": None})
-            return self._take()
-        return lease
+        # None sorts before every date.
+        free: dict[str, Any] = {"_id": _ID, "$expr": {"$lte": ["$until", "$$NOW"]}}
+        if held and self._here.sees_dead(held.get("pid", 0), held.get("space")):
+            free = {"_id": _ID, "epoch": held["epoch"]}
+        taken = {
+            "owner": self._here.name,
+            "pid": self._here.pid,
+            "space": self._here.space,
+            "epoch": {"$add": ["$epoch", 1]},
+            "until": _until(),
+        }
+        return self._leases.find_one_and_update(
+            free, [{"$set": taken}], return_document=ReturnDocument.AFTER
+        )
 
     def _renew_for_ever(self) -> None:
         while not self._released.wait(_RENEW_EVERY_S) and not self._lost.is_set():
@@ -127,7 +128,7 @@ class Lease:
             self._lost.set()
 
     def _mine(self) -> Mapping[str, Any]:
-        return {"_id": _ID, "owner": self._owner, "epoch": self.epoch}
+        return {"_id": _ID, "owner": self._here.name, "epoch": self.epoch}
 
 
 def _until() -> Mapping[str, Any]:

@@ -72,8 +72,18 @@ class CdcMetrics:
         now.blocked = blocked
 
     def leads(self, *, leader: bool) -> None:
-        """The lease was won (then again and again), or lost, or given back."""
-        self.now.leader = leader
+        """The lease was won; or it was lost or given back, and nothing is captured any more."""
+        now = self.now
+        now.leader = leader
+        if not leader:
+            now.reading = now.rested = now.connected = now.blocked = False
+            now.in_flight, now.oldest_ms, now.read_ms = 0, None, None
+            now.checkpoint_t, now.checkpoint_at = None, None
+            self.snapshot_ended()
+
+    def mongo_away(self) -> None:
+        """A call to MongoDB beside the stream failed, and will be made again."""
+        self.now.reading = self.now.rested = False
 
     # -- MongoDB ---------------------------------------------------------------
 
@@ -121,7 +131,7 @@ class CdcMetrics:
             self._lag.observe(lag if lag > 0 else 0.0)
 
     def filtered(self, count: int = 1) -> None:
-        """A transform has dropped an event, or a change asked for none."""
+        """A transform has dropped an event."""
         self._counts["cdc_events_filtered_total"] += count
 
     def parked(self, reason: str) -> None:
@@ -265,7 +275,7 @@ _GAUGES: dict[str, tuple[str, _Value]] = {
 
 _COUNTERS = {
     "cdc_bytes_total": "Bytes of the bodies that the broker has confirmed.",
-    "cdc_events_filtered_total": "Changes that asked for no event, or whose event was dropped.",
+    "cdc_events_filtered_total": "Events that a transform dropped.",
     "cdc_gap_declared_total": "Times that changes were found to be missed.",
     "cdc_nacks_total": "Messages that the broker refused.",
     "cdc_returns_total": "Messages that no queue took.",

@@ -18,7 +18,7 @@ from data_cdc.capture import Capture
 from data_cdc.context import Context
 from data_cdc.errors import LeadershipLost, Stopping
 from data_cdc.insistence import Insistence
-from data_cdc.lease import LEASES, Lease, owner_name
+from data_cdc.lease import LEASES, Lease
 from data_cdc.metrics import CdcMetrics
 from data_cdc.preflight import at_start
 from data_cdc.state import StateStore
@@ -89,7 +89,7 @@ class Service:
 
     def _lead(self) -> bool:
         """Wait for the lease, then capture. Whether that ended well, not with another leading."""
-        lease = Lease(self._state[LEASES], owner_name())
+        lease = Lease(self._state[LEASES])
         try:
             self._await(lease)
             log.info("cdc.leading", epoch=lease.epoch)

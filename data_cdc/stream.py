@@ -7,7 +7,7 @@ when the whole database is dropped; the next one starts after that event.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pymongo.change_stream import DatabaseChangeStream
@@ -29,6 +29,10 @@ _IMPATIENT_MS = 1
 _BATCH = 500
 # How many changes are read one by one around an oversize one.
 _SLIM_CHANGES = 100
+# Without its documents a change holds its `_id` once and, in hexadecimal, in its resume token.
+_SENDABLE = {
+    "$match": {"$expr": {"$lte": [{"$bsonSize": {"$ifNull": ["$documentKey", {}]}}, 4_000_000]}}
+}
 _DOCUMENTS = {"fullDocument": 0, "fullDocumentBeforeChange": 0, "updateDescription": 0}
 
 log = get_logger()
@@ -42,21 +46,31 @@ class _Images(NamedTuple):
 
 
 class ChangeSource:
-    """Reads changes in order, from `position` on. Use from one thread."""
+    """Reads changes in order, from `position` on. Use from one thread.
+
+    A change that MongoDB cannot send whole is asked for without its documents; one that
+    it cannot send at all is left out, and `on_skip` told the position before it.
+    """
 
     def __init__(
-        self, context: Context, database: Database[dict[str, Any]], position: Position
+        self,
+        context: Context,
+        database: Database[dict[str, Any]],
+        position: Position,
+        on_skip: Callable[[Position], None],
     ) -> None:
         self._config = context.mongo
         self._cdc = context.cdc
         self._metrics = context.metrics
         self._stop = context.stop
         self._database = database
+        self._on_skip = on_skip
         self._patient = True
         self._looks_up = False
         self._position = position
         self._stream: DatabaseChangeStream[dict[str, Any]] | None = None
         self._slim = 0
+        self._skips = False
         self._opened = False
         self._backoff = Backoff(longest=5.0)
 
@@ -115,10 +129,9 @@ class ChangeSource:
         return change
 
     def _open(self) -> DatabaseChangeStream[dict[str, Any]]:
-        stages, token = pipeline(self._cdc.collections), self._position.token
-        images = self._images()
+        images, token = self._images(), self._position.token
         stream = self._database.watch(
-            [*stages, {"$project": _DOCUMENTS}] if self._slim else stages,
+            self._stages(),
             full_document=images.after,
             full_document_before_change=images.before,
             start_after=token,
@@ -135,6 +148,12 @@ class ChangeSource:
                 position=str(self._position.time),
             )
         return stream
+
+    def _stages(self) -> list[dict[str, Any]]:
+        stages = pipeline(self._cdc.collections)
+        if self._slim:
+            stages = [*stages, {"$project": _DOCUMENTS}]
+        return [_SENDABLE, *stages] if self._skips else stages
 
     def _images(self) -> _Images:
         keepers = () if self._slim else self._image_keepers()
@@ -160,8 +179,7 @@ class ChangeSource:
         if token is not None:
             self._position = position_of_token(token, self._position)
         if self._slim:
-            self._slim = 0
-            self.close()
+            self._end_slim()
 
     def _lacks_document(self, change: Mapping[str, Any]) -> bool:
         """Whether the server was told not to look the document up where it has none at hand."""
@@ -183,7 +201,11 @@ class ChangeSource:
         if self._slim:
             self._slim -= 1
             if not self._slim:
-                self.close()
+                self._end_slim()
+
+    def _end_slim(self) -> None:
+        self._slim, self._skips = 0, False
+        self.close()
 
     def _recover(self, error: PyMongoError) -> None:
         match meaning_of(error):
@@ -199,9 +221,12 @@ class ChangeSource:
                 self._wait(error)
 
     def _begin_slim(self) -> None:
-        if self._slim:
+        if self._skips:
             raise OversizeEvent
-        log.warning("stream.oversize_event", after=str(self._position.time))
+        self._skips = bool(self._slim)
+        log.warning("stream.oversize_event", after=str(self._position.time), skips=self._skips)
+        if self._skips:
+            self._on_skip(self._position)
         self._slim = _SLIM_CHANGES
 
     def _wait(self, error: PyMongoError) -> None:

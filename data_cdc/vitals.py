@@ -25,7 +25,8 @@ class OplogWindow:
 
 @dataclass(slots=True)
 class Vitals:
-    """How the service is at this moment. Read it from any thread.
+    """How the service is at this moment. Read it from any thread, each field once: the loop
+    may change it meanwhile.
 
     `CdcMetrics` changes it for the main loop, and `Watch` the last three from its thread.
     `turned_at` is on the monotonic clock. Ages are on MongoDB's: `skew_s` is how far its
@@ -52,35 +53,37 @@ class Vitals:
 
     def behind_s(self) -> float | None:
         """How old the oldest change is that the broker has not confirmed; 0 when in step."""
-        oldest_ms, read_ms = self.oldest_ms, self.read_ms  # the loop may change them meanwhile
+        oldest_ms, read_ms = self.oldest_ms, self.read_ms
         if self.in_flight and oldest_ms is not None:
             return self._age(oldest_ms / 1000)
         if self.reading:
             return 0.0 if self.rested or read_ms is None else self._age(read_ms / 1000)
-        return None if self.checkpoint_t is None else self._age(self.checkpoint_t)
+        checkpoint_t = self.checkpoint_t
+        return None if checkpoint_t is None else self._age(checkpoint_t)
 
     def last_event_age_s(self) -> float | None:
         """How long ago the last change was made that the stream told."""
-        return None if self.read_ms is None else self._age(self.read_ms / 1000)
+        read_ms = self.read_ms
+        return None if read_ms is None else self._age(read_ms / 1000)
 
     def checkpoint_age_s(self) -> float | None:
         """How long ago the position was saved."""
-        return None if self.checkpoint_at is None else max(0.0, monotonic() - self.checkpoint_at)
+        saved_at = self.checkpoint_at
+        return None if saved_at is None else max(0.0, monotonic() - saved_at)
 
     def headroom_s(self) -> float | None:
         """How far the position is from the oplog's oldest entry; negative once it is lost."""
-        if self.oplog is None or self.checkpoint_t is None:
-            return None
-        return self.checkpoint_t - self.oplog.oldest_t
+        oplog, checkpoint_t = self.oplog, self.checkpoint_t
+        return None if oplog is None or checkpoint_t is None else checkpoint_t - oplog.oldest_t
 
     def headroom_ratio(self) -> float | None:
         """The same as a share of the oplog's window; 1 while the oplog is less than half full."""
-        headroom = self.headroom_s()
-        if headroom is None or self.oplog is None:
+        headroom, oplog = self.headroom_s(), self.oplog
+        if headroom is None or oplog is None:
             return None
-        if self.oplog.used is not None and self.oplog.used < 0.5:
+        if oplog.used is not None and oplog.used < 0.5:
             return 1.0
-        return min(1.0, headroom / max(1, self.oplog.newest_t - self.oplog.oldest_t))
+        return min(1.0, headroom / max(1, oplog.newest_t - oplog.oldest_t))
 
     def snapshot_s(self) -> float:
         """How long the present snapshot takes so far, or the last one took."""

@@ -13,11 +13,13 @@ import pika
 from pika.exceptions import ChannelClosedByBroker
 from pymongo import MongoClient
 
+from core.documents import document_key
 from core.events import ChangeEvent, Event, Purge, SnapshotCompleted, decode
 from core.versions import Version
-from tests.twin_harness import ServiceProcess
+from tests.twin_harness import ServiceProcess, until
 
 Client = MongoClient[dict[str, Any]]
+SENTINEL = "sentinel"
 COLLECTIONS = ("articles", "posts", "repositories", "repository_files")
 
 
@@ -151,3 +153,24 @@ def courses(received: list[Received]) -> int:
             count += 1
         last = event.version
     return count
+
+
+def contents(database: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What MongoDB holds, in the shape of `replay`."""
+    return {
+        (name, document_key(document["_id"])): document
+        for name in COLLECTIONS
+        for document in database[name].find()
+    }
+
+
+def finish(database: Any, queue: Queue, timeout: float = 40) -> list[Received]:
+    """Once no snapshot is left to be made, write a last document, and read the queue up to it."""
+    checkpoints = database.client[f"{database.name}_state"].cdc_checkpoints
+    until(lambda: _nothing_to_read(checkpoints.find_one()), "snapshots to be made", timeout)
+    database.articles.insert_one({"_id": SENTINEL})
+    return queue.read_to(f'"{SENTINEL}"', timeout)
+
+
+def _nothing_to_read(kept: Mapping[str, Any] | None) -> bool:
+    return kept is not None and kept.get("time") is not None and not kept.get("snapshots")

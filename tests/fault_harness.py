@@ -12,8 +12,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from core.documents import document_key
-from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, Received, courses, replay
+from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, Received, contents, courses, replay
 from tests.twin_harness import Twin, until
 
 APP = "data_cdc"
@@ -107,15 +106,6 @@ def under_load(twin: Twin, seed: int = 1) -> Iterator[Writer]:
         yield writer
     finally:
         writer.end()
-
-
-def contents(database: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """What MongoDB holds: the state that every consumer must end up with."""
-    return {
-        (name, document_key(document["_id"])): document
-        for name in COLLECTIONS
-        for document in database[name].find()
-    }
 
 
 def repeated(received: Sequence[Received]) -> int:

@@ -33,6 +33,8 @@ _BASIC = 60
 _PERSISTENT = b"\x02"
 
 _LONG = Struct(">I")
+_INT64 = Struct(">cq")
+_BEYOND_INT32 = 1 << 31
 _TIMESTAMP = Struct(">Q")
 _LONGEST_SHORT = 255
 
@@ -81,7 +83,7 @@ def _frame(kind: int, channel: int, payload: bytes) -> bytes:
     return _FRAME.pack(kind, channel, len(payload)) + payload + _END
 
 
-# Few: one for each collection.
+# Few: one for each collection, as header names are.
 @lru_cache(maxsize=256)
 def _method(exchange: str, routing_key: str, channel: int) -> bytes:
     return _frame(_METHOD, channel, _PUBLISH + _short(exchange) + _short(routing_key) + _MANDATORY)
@@ -104,14 +106,21 @@ def _content(message: Message) -> bytes:
 def _table(headers: Mapping[str, str | int]) -> bytes:
     pieces: list[bytes] = []
     for name, value in headers.items():
-        pieces.append(_short(name))
+        pieces.append(_name(name))
         if type(value) is str:
             encoded = value.encode()
             pieces += (b"S", _LONG.pack(len(encoded)), encoded)
+        elif type(value) is int and value >= _BEYOND_INT32:
+            pieces.append(_INT64.pack(b"l", value))
         else:
             encode_value(pieces, value)
     table = b"".join(pieces)
     return _LONG.pack(len(table)) + table
+
+
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    return _short(name)
 
 
 def _short(text: str) -> bytes:

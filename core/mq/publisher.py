@@ -30,7 +30,7 @@ from core.mq.topology import EXCHANGE
 
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 5.0
-_LOCK_HEARTBEAT_S = 5
+_LOCK_HEARTBEAT_S = 3
 
 log = get_logger()
 
@@ -67,6 +67,11 @@ class _Connection(SelectConnection):  # type: ignore[misc]  # pika publishes no 
     def write(self, frames: bytes) -> None:
         """Send whole frames. Only from the loop's thread."""
         self._output_marshaled_frames([frames])
+
+    def cut(self) -> None:
+        """End it without a word to the broker. Only from the loop's thread."""
+        if not self.is_closed:
+            self._adapter_disconnect_stream()
 
 
 class Publisher:
@@ -193,6 +198,10 @@ class Publisher:
                 self._connection.ioloop.add_callback_threadsafe(self._shut)
         if self._thread.is_alive():
             self._thread.join(_CLOSE_TIMEOUT_S)
+        if self._thread.is_alive():
+            # A broker that does not answer a close would let the lock be held for ever.
+            self._cut()
+            self._thread.join(_CLOSE_TIMEOUT_S)
 
     # -- the caller's side, with the lock held ---------------------------------
 
@@ -207,6 +216,11 @@ class Publisher:
         if not self._draining and self._connection is not None:
             self._draining = True
             self._connection.ioloop.add_callback_threadsafe(self._drain)
+
+    def _cut(self) -> None:
+        with self._state:
+            if self._connection is not None:
+                self._connection.ioloop.add_callback_threadsafe(self._connection.cut)
 
     # -- the I/O thread --------------------------------------------------------
 

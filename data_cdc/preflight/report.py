@@ -33,7 +33,7 @@ def at_start(client: Client, mongo: MongoConfig, cdc: CdcConfig) -> None:
     """
     with pymongo.timeout(_LOOK_S):
         findings = list(look_at_mongo(Subject(client, mongo, cdc)))
-    _log("MongoDB", findings)
+    log_findings("MongoDB", findings)
 
 
 def broker_at_start(connection: BlockingConnection, topology: Topology, cdc: CdcConfig) -> None:
@@ -41,7 +41,7 @@ def broker_at_start(connection: BlockingConnection, topology: Topology, cdc: Cdc
 
     Raises ConfigurationError for what no waiting mends, and pika's errors.
     """
-    _log("RabbitMQ", list(look_at_server(connection, topology, cdc)))
+    log_findings("RabbitMQ", list(look_at_server(connection, topology, cdc)))
 
 
 def preflight(settings: Settings) -> int:
@@ -81,7 +81,8 @@ def _rabbitmq(settings: Settings) -> list[Finding]:
         raise explain(problem, settings.rabbitmq) from problem
 
 
-def _log(service: str, findings: Sequence[Finding]) -> None:
+def log_findings(service: str, findings: Sequence[Finding]) -> None:
+    """A warning for each problem, one line for all else. Raises the first error's cause."""
     notes = {}
     for finding in findings:
         if finding.level in ("warning", "error"):

@@ -13,8 +13,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from core.events import ChangeEvent
 from core.mq.topology import EXCHANGE, Topology
 from local_stack.stack import LocalStack
-from tests.cdc_harness import COLLECTIONS, replay
-from tests.fault_harness import Rig, contents, repeated
+from tests.cdc_harness import COLLECTIONS, contents, replay
+from tests.fault_harness import Rig, repeated
 from tests.tcp_proxy import Proxy
 from tests.twin_harness import until
 

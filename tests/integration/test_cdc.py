@@ -8,7 +8,6 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,17 @@ from pymongo.errors import PyMongoError
 from core.documents import document_key
 from core.events import ChangeEvent, Op, Purge, SnapshotCompleted
 from local_stack.stack import LocalStack
-from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, cdc_process, courses, replay
+from tests.cdc_harness import (
+    COLLECTIONS,
+    SENTINEL,
+    Cdc,
+    Client,
+    Queue,
+    contents,
+    courses,
+    finish,
+    replay,
+)
 from tests.twin_harness import until
 
 IDS: list[Any] = [
@@ -27,49 +36,6 @@ IDS: list[Any] = [
     42,
     Binary(uuid.UUID("8b2347ff-8732-447d-9a4e-341e35b37274").bytes, 4),
 ]
-SENTINEL = "sentinel"
-
-
-@pytest.fixture
-def environment(infra: LocalStack, names: dict[str, str]) -> Iterator[dict[str, str]]:
-    if any(row.state != "running" for row in infra.status()):
-        infra.up()
-    environment = {**infra.environment(), **names}
-    yield environment
-    if any(row.state != "running" for row in infra.status()):
-        infra.up()
-    database = names["MONGO_DATABASE_NAME"]
-    with Client(environment["MONGO_DATABASE_HOST"]) as client:
-        for name in (database, f"{database}_state"):
-            client.drop_database(name)
-    Queue(environment).delete()
-
-
-@pytest.fixture
-def client(environment: Mapping[str, str]) -> Iterator[Client]:
-    with Client(environment["MONGO_DATABASE_HOST"], w="majority", tz_aware=True) as client:
-        yield client
-
-
-@pytest.fixture
-def database(client: Client, names: Mapping[str, str]) -> Any:
-    return client[names["MONGO_DATABASE_NAME"]]
-
-
-@pytest.fixture
-def state(client: Client, names: Mapping[str, str]) -> Any:
-    return client[f"{names['MONGO_DATABASE_NAME']}_state"]
-
-
-@pytest.fixture
-def cdc(environment: Mapping[str, str], tmp_path: Path) -> Iterator[Cdc]:
-    with cdc_process(environment, tmp_path) as cdc:
-        yield cdc
-
-
-@pytest.fixture
-def queue(environment: Mapping[str, str]) -> Queue:
-    return Queue(environment)
 
 
 @contextmanager
@@ -93,20 +59,6 @@ def writing(work: Callable[[int], object]) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def contents(database: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
-    return {
-        (name, document_key(document["_id"])): document
-        for name in COLLECTIONS
-        for document in database[name].find()
-    }
-
-
-def finish(database: Any, queue: Queue, timeout: float = 40) -> list[Any]:
-    """Write a last document, and read the queue up to it."""
-    database.articles.insert_one({"_id": SENTINEL})
-    return queue.read_to(f'"{SENTINEL}"', timeout)
 
 
 def test_each_operation_on_each_collection_with_each_kind_of_id(
@@ -147,6 +99,7 @@ def test_each_operation_on_each_collection_with_each_kind_of_id(
     assert "Data of type 'articles' published to RabbitMQ." in text
 
 
+@pytest.mark.fault(14)
 def test_a_first_start_tells_what_was_there_before(cdc: Cdc, database: Any, queue: Queue) -> None:
     """Documents of each `_id` type are read, each once, and a marker closes the read."""
     many = [{"_id": number, "content": "x" * 100} for number in range(1200)]
@@ -170,6 +123,7 @@ def queue_after_start(cdc: Cdc, queue: Queue) -> list[Any]:
     return queue.read_until(lambda one: isinstance(one.event, SnapshotCompleted))
 
 
+@pytest.mark.fault(14)
 def test_changes_while_the_first_read_runs_are_not_lost(
     cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -188,6 +142,7 @@ def test_changes_while_the_first_read_runs_are_not_lost(
     assert courses(received) == 1
 
 
+@pytest.mark.fault(16)
 def test_it_waits_for_a_broker_that_is_not_up_and_says_so(
     infra: LocalStack, cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -208,6 +163,7 @@ def test_it_waits_for_a_broker_that_is_not_up_and_says_so(
     assert courses(received) <= 2
 
 
+@pytest.mark.fault(3)
 def test_a_stepdown_under_load_loses_nothing(
     client: Client, cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -226,6 +182,7 @@ def test_a_stepdown_under_load_loses_nothing(
     assert courses(received) == 1
 
 
+@pytest.mark.fault(30)
 def test_sigterm_drains_and_the_next_run_repeats_nothing(
     cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -241,6 +198,7 @@ def test_sigterm_drains_and_the_next_run_repeats_nothing(
     assert len({one.message_id for one in received}) == len(received)
 
 
+@pytest.mark.fault(8, 9)
 def test_a_dropped_or_replaced_collection_is_told(cdc: Cdc, database: Any, queue: Queue) -> None:
     """drop and dropDatabase purge, $out purges and reads again, and the stream goes on."""
     cdc.start()
@@ -268,6 +226,7 @@ def test_a_dropped_or_replaced_collection_is_told(cdc: Cdc, database: Any, queue
     assert replay(received).keys() == {("articles", f'"{SENTINEL}"')}
 
 
+@pytest.mark.fault(18)
 def test_a_queue_that_is_gone_is_a_gap(
     cdc: Cdc, database: Any, queue: Queue, names: Mapping[str, str]
 ) -> None:
@@ -288,6 +247,7 @@ def test_a_queue_that_is_gone_is_a_gap(
     assert replay(received) == contents(database)
 
 
+@pytest.mark.fault(6)
 def test_a_position_that_the_oplog_lost_is_a_gap(
     cdc: Cdc, database: Any, state: Any, queue: Queue
 ) -> None:
@@ -309,6 +269,7 @@ def test_a_position_that_the_oplog_lost_is_a_gap(
     assert len([one for one in received if isinstance(one.event, SnapshotCompleted)]) == 2
 
 
+@pytest.mark.fault(7)
 def test_a_token_that_the_filter_now_hides_is_no_gap(cdc: Cdc, database: Any, queue: Queue) -> None:
     """Another choice of collections resumes by time, and reads what is newly captured."""
     database.articles.insert_one({"_id": "before"})
@@ -323,6 +284,7 @@ def test_a_token_that_the_filter_now_hides_is_no_gap(cdc: Cdc, database: Any, qu
     assert ("articles", '"before"') in replay(received)
 
 
+@pytest.mark.fault(10)
 def test_a_change_over_16_mb_is_told_all_the_same(cdc: Cdc, database: Any, queue: Queue) -> None:
     """An update that MongoDB cannot send whole is asked for without its document."""
     cdc.start()

@@ -1,0 +1,1 @@
+"""Each figure that README quotes, with one command: `python -m benchmarks`."""
