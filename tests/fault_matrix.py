@@ -6,7 +6,7 @@ A row may have several tests, and a test may stand for several rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -43,6 +43,8 @@ FAULTS = {
     29: "a consumer that is slow for long",
     30: "SIGTERM",
 }
+# How many names of tests a row shows, and how much of each.
+_SHOWN, _LONGEST = 3, 36
 _WORST_FIRST = ("failed", "passed", "skipped", "not run")
 
 
@@ -103,17 +105,29 @@ class FaultMatrix:
                 terminalreporter.write_line(line)
 
 
-def _lines(number: int, fault: str, tests: Iterable[_Outcome]) -> list[str]:
+def _lines(number: int, fault: str, tests: Sequence[_Outcome]) -> list[str]:
     """One line a row, and one for each of its tests that did not pass."""
-    tests = list(tests)
-    status = next((s for s in _WORST_FIRST if any(one.status == s for one in tests)), "not run")
-    passed = ", ".join(one.name for one in tests if one.status == "passed")
+    statuses = {one.status for one in tests}
+    status = next((one for one in _WORST_FIRST if one in statuses), "not run")
+    passed = _names([one for one in tests if one.status == "passed"])
     others = [
         f"{'':14}{one.status}: {one.name}{': ' if one.reason else ''}{one.reason}"
         for one in tests
         if one.status != "passed"
     ]
     return [f"{number:2}  {status:8}  {fault:40}  {passed}".rstrip(), *others]
+
+
+def _names(tests: Sequence[_Outcome]) -> str:
+    """The first few names, without parameters, each in a few letters."""
+    names = list(dict.fromkeys(one.name.partition("[")[0] for one in tests))
+    more = f" +{len(names) - _SHOWN}" if len(names) > _SHOWN else ""
+    return ", ".join(_shorten(name) for name in names[:_SHOWN]) + more
+
+
+def _shorten(name: str) -> str:
+    """`name` in at most `_LONGEST` letters."""
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _skip_reason(report: pytest.TestReport) -> str:
