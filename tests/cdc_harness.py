@@ -92,6 +92,10 @@ class Queue:
                 return 0
             return int(declared.method.message_count)
 
+    def fills(self, depth: float) -> None:
+        """Wait until more than `depth` messages wait."""
+        until(lambda: self.depth() > depth, f"more than {depth:.0f} messages")
+
     def delete(self) -> None:
         with self._connection() as connection:
             connection.channel().queue_delete(self._name)

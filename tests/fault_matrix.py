@@ -66,7 +66,7 @@ class _Outcome:
             self.status = "passed"
 
 
-@dataclass
+@dataclass(eq=False)
 class FaultMatrix:
     """A pytest plugin that prints the matrix at the end of a run with any of its tests."""
 

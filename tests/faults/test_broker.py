@@ -16,7 +16,6 @@ from local_stack.stack import LocalStack
 from tests.cdc_harness import COLLECTIONS, contents, replay
 from tests.fault_harness import Rig, repeated
 from tests.tcp_proxy import Proxy
-from tests.twin_harness import until
 
 # data_cdc has at most so many messages on their way, and so many may come twice after a break.
 _WINDOW = 512
@@ -192,7 +191,7 @@ def test_confirms_that_are_lost_only_repeat(rig: Rig, proxy: Proxy) -> None:
     rig.start(RABBITMQ_PORT=str(proxy.port))
     with proxy.swallowing():
         rig.database.articles.insert_many([{"_id": n} for n in range(100)])
-        until(lambda: rig.queue.depth() >= 100, "all messages in the queue")
+        rig.queue.fills(99)
     received = rig.converges(most=2)
     assert 100 <= repeated(received) <= _WINDOW
 

@@ -88,7 +88,7 @@ def test_kills_during_a_snapshot_do_not_begin_it_again(rig: Rig) -> None:
     with rig.failing("find", blockConnection=True, blockTimeMS=150), rig.load():
         for part in (0.25, 0.5):
             rig.start()
-            until(lambda part=part: rig.queue.depth() > part * documents, "a part of the snapshot")
+            rig.queue.fills(part * documents)
             rig.crash()
     rig.start()
     reads = [one for one in rig.converges(most=3) if getattr(one.event, "op", None) is Op.READ]
