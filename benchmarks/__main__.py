@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.cdc import PARTS
 from benchmarks.figures import Row
-from benchmarks.report import print_rows, write_json
+from benchmarks.report import markdown, print_rows, write_json
 from benchmarks.stage import stage
 from core.errors import TwinError
 
@@ -26,28 +27,32 @@ _UNREACHABLE = 3
 
 
 def main() -> int:
-    """Parse, measure, tell."""
+    """Parse, measure, tell; what was measured before a failure is told, too."""
     arguments = _parser().parse_args()
+    rows: list[Row] = []
+    status = 0
     try:
-        rows = measure(arguments.only, quick=arguments.quick)
+        for part in measure(arguments.only, quick=arguments.quick):
+            rows += part
     except TwinError as error:
         print(error, file=sys.stderr)
-        return max(error.exit_status, _UNREACHABLE)
-    print_rows(rows)
+        status = _UNREACHABLE
+    if arguments.markdown:
+        print(markdown(rows))
+    else:
+        print_rows(rows)
     if arguments.json:
         write_json(rows, arguments.json)
-    return _MISSED if any(row.met is False for row in rows) else 0
+    return status or (_MISSED if any(row.met is False for row in rows) else 0)
 
 
-def measure(parts: list[str], *, quick: bool) -> list[Row]:
-    """The rows of `parts`, one part after the other on one stack."""
-    rows: list[Row] = []
+def measure(parts: list[str], *, quick: bool) -> Iterator[list[Row]]:
+    """The rows of each of `parts`, one part after the other on one stack."""
     with stage() as place:
         for name in parts:
             begun = time.monotonic()
-            rows += PARTS[name](place, quick)
+            yield PARTS[name](place, quick)
             print(f"{name}: measured in {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    return rows
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"some of {','.join(PARTS)}",
     )
     cdc.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures there")
+    cdc.add_argument("--markdown", action="store_true", help="print the table as README has it")
     return parser
 
 

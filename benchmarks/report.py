@@ -40,6 +40,12 @@ def print_rows(rows: Iterable[Row]) -> None:
     (console if console.is_terminal else Console(markup=False, width=_WIDTH)).print(table)
 
 
+def markdown(rows: Iterable[Row]) -> str:
+    """The table as README has it."""
+    lines = [_COLUMNS, ("---",) * len(_COLUMNS), *map(cells, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """One row of the table as text."""
     return (

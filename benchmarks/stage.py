@@ -35,6 +35,14 @@ class TooSlow(TransientError):
         super().__init__(f"waited {seconds:.0f} s for {what}. Is the machine busy with other work?")
 
 
+class Ended(TransientError):
+    """data_cdc ended by itself."""
+
+    def __init__(self, status: int, log: str) -> None:
+        last = log.rstrip().rpartition("\n")[2]
+        super().__init__(f"data_cdc ended with status {status}; its last line is: {last}")
+
+
 class Capture:
     """`python -m data_cdc`, started and stopped as often as needed. Its log goes to one file.
 
@@ -66,7 +74,7 @@ class Capture:
         """Start it, and wait until it says that it streams."""
         seen = self._said(_STREAMING)
         self.begin()
-        wait_until(lambda: self._said(_STREAMING) > seen, "data_cdc to stream", _START_S)
+        wait_until(lambda: self._streams(seen), "data_cdc to stream", _START_S)
 
     def stop(self) -> None:
         """End it in good order. Idempotent."""
@@ -80,6 +88,13 @@ class Capture:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _streams(self, seen: int) -> bool:
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            raise Ended(status, self._log.read_text())
+        return self._said(_STREAMING) > seen
 
     def _said(self, text: str) -> int:
         return self._log.read_text().count(text) if self._log.exists() else 0

@@ -36,7 +36,7 @@ from data_cdc.progress import SnapshotProgress
 from data_cdc.reader import next_portion
 from data_cdc.state import Checkpoint, StateStore
 from data_cdc.stream import ChangeSource
-from data_cdc.transforms import TransformFailed
+from data_cdc.transforms import TransformFailed, fingerprint
 from data_cdc.translate import translate
 
 # How many changes are taken between two portions of a snapshot.
@@ -89,6 +89,7 @@ class Capture:
         except GapFound as gap:
             self._declare(gap.why)
             self._insistence.on(partial(self._store.abandon, gap.why))
+            self._metrics.snapshot_ended()
             return False
         return True
 
@@ -123,9 +124,18 @@ class Capture:
             self._add_task("first start", new, self._offset.position.time)
         elif self._reads_always and not self._offset.snapshots:
             self._add_task("start", self._cdc.collections)
+        elif self._must_retell(kept):
+            self._add_task("other transforms", self._cdc.collections)
         elif new:
             self._add_task("captured from now on", new)
         self._reads_always = False
+
+    def _must_retell(self, kept: Checkpoint) -> bool:
+        """Whether what was told before went through other transforms."""
+        if kept.transforms == fingerprint(self._cdc.transforms):
+            return False
+        log.warning("transforms.changed", snapshot_mode=self._cdc.snapshot_mode)
+        return self._cdc.snapshot_mode in _MAY_ANSWER_GAPS
 
     def _now(self) -> Timestamp:
         """The server's time: no write that was acknowledged is after it."""

@@ -13,6 +13,13 @@ class LeadershipLost(Exception):
     """Somebody else leads: unwinds to where the service stands by."""
 
 
+class LeaseExpired(TransientError):
+    """The lease could not be renewed in time: whoever holds it next may publish, not we."""
+
+    def __init__(self) -> None:
+        super().__init__("the lease could not be renewed in time, so another may lead.")
+
+
 class GapFound(TransientError):
     """Changes between the position and now are lost to the stream; only a read can tell them."""
 

@@ -21,6 +21,7 @@ from data_cdc.errors import Stopping
 from data_cdc.offset import Offset
 from data_cdc.outbox import Entry
 from data_cdc.state import Checkpoint, Heartbeat, StateStore
+from data_cdc.transforms import fingerprint
 
 _SAVE_EVERY_S = 0.25
 _BEAT_EVERY_S = 3.0
@@ -38,6 +39,7 @@ class Keeper:
         self._store = store
         self._metrics = context.metrics
         self._collections = context.cdc.collections
+        self._transforms = fingerprint(context.cdc.transforms)
         self._stop = context.stop
         self._kept: Offset | None = None
         self._answered: set[str] = set()
@@ -51,7 +53,7 @@ class Keeper:
         """
         if offset is None or (not now and monotonic() < self._next_save) or offset == self._kept:
             return
-        checkpoint = Checkpoint(offset, self._collections)
+        checkpoint = Checkpoint(offset, self._collections, self._transforms)
         if self._write("checkpoint.not_saved", partial(self._store.save, checkpoint)):
             self._kept = offset
             self._metrics.checkpoint(offset.position.time)

@@ -11,7 +11,7 @@ protects the stored position from a leader that was paused is the epoch: see
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -46,6 +46,7 @@ class Lease:
         self._leases = leases
         self._here = Whereabouts.here()
         self._until = 0.0
+        self._on_expiry: Callable[[], None] = _nothing
         self._lost = threading.Event()
         self._released = threading.Event()
         self._thread: threading.Thread | None = None
@@ -72,9 +73,12 @@ class Lease:
         self._thread.start()
         return True
 
-    def lose(self) -> None:
-        """Take note that somebody else was seen to lead."""
-        self._lost.set()
+    def when_expired(self, call: Callable[[], None]) -> None:
+        """Have `call` made, from the lease's thread, each time it could not be renewed in time.
+
+        What it must do is let go of what would keep another from leading.
+        """
+        self._on_expiry = call
 
     def release(self) -> None:
         """Let another lead at once. Idempotent; a MongoDB that is away lets the lease expire."""
@@ -121,14 +125,21 @@ class Lease:
                 renewed = self._leases.update_one(self._mine(), [{"$set": {"until": _until()}}])
         except PyMongoError as error:
             log.warning("lease.not_renewed", waiting_for="MongoDB", reason=str(error)[:200])
+            if not self.held:
+                self._on_expiry()
             return
         if renewed.matched_count:
             self._until = began + TTL_S - _MARGIN_S
         else:
             self._lost.set()
+            self._on_expiry()
 
     def _mine(self) -> Mapping[str, Any]:
         return {"_id": _ID, "owner": self._here.name, "epoch": self.epoch}
+
+
+def _nothing() -> None:
+    return
 
 
 def _until() -> Mapping[str, Any]:

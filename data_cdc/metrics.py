@@ -29,7 +29,7 @@ _CALL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 _MOST_VALUES = 32
 _OTHER = "other"
 # Told from the start as 0: an increase from nothing is not seen as one.
-_REASONS = ("too_large", "unencodable", "transform")
+_REASONS = ("too_large", "unencodable", "unreadable", "transform")
 
 
 class CdcMetrics:

@@ -16,7 +16,7 @@ from core.mq.publisher import Publisher, PublishInterrupted, Refused, Unroutable
 from core.mq.topology import declare
 from core.retry import Backoff
 from data_cdc.context import Context
-from data_cdc.errors import GapFound
+from data_cdc.errors import GapFound, LeaseExpired
 from data_cdc.lease import Lease
 from data_cdc.mark import bind_mark, expect_mark
 from data_cdc.outbox import MAX_MESSAGES, Entry, Outbox
@@ -55,6 +55,7 @@ class Relay:
         self._oversize = oversize
         self._park = park
         self._lease = lease
+        self._lease.when_expired(self._let_go)
         self._looked = False
         self._publisher: Publisher | None = None
         self._collected = 0
@@ -95,11 +96,11 @@ class Relay:
         if publisher is not None:
             publisher.close()
         self._collected = 0
-        self._metrics.republished(self._outbox.rewind())
+        self._outbox.rewind()
 
     def _send(self, publisher: Publisher, wait_s: float) -> None:
         publisher.check()
-        if not len(self._outbox) or publisher.blocked:
+        if not len(self._outbox) or publisher.blocked or not self._lease.held:
             self._progress_at = monotonic()
         if not self._lease.held:
             # Another may lead already. What is in flight may still be confirmed.
@@ -122,6 +123,7 @@ class Relay:
 
     def _break_off(self, publisher: Publisher, error: PublishInterrupted) -> list[Entry]:
         confirmed = self._collect(publisher)
+        self._metrics.republished(self._outbox.rewind())
         self.close()
         match error.cause:
             case Unroutable():
@@ -130,7 +132,10 @@ class Relay:
                 self._metrics.nacked()
         if error.size_limit is not None:
             self._make_fit(error.size_limit)
-        self._postpone(error)
+        if isinstance(error.cause, LeaseExpired):
+            log.warning("publishing.paused", waiting_for="MongoDB", reason=str(error.cause))
+        else:
+            self._postpone(error)
         return confirmed
 
     def _make_fit(self, limit: int) -> None:
@@ -143,10 +148,16 @@ class Relay:
             else:
                 self._outbox.replace(entry, message)
 
+    def _let_go(self) -> None:
+        """Called from the lease's thread: while we are busy, another may have to publish."""
+        publisher = self._publisher
+        if publisher is not None:
+            publisher.interrupt(LeaseExpired())
+
     def _connect(self, wait_s: float) -> Publisher | None:
         early = self._not_before - monotonic()
-        if early > 0:
-            self._stop.wait(min(early, wait_s))
+        if early > 0 or not self._lease.held:
+            self._stop.wait(min(early, wait_s) if early > 0 else wait_s)
             return None
         try:
             self._prepare()

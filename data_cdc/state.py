@@ -29,10 +29,14 @@ _STANDBY_KEPT = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything up to `offset` is confirmed, for `collections`, which were or will be read."""
+    """Everything up to `offset` is confirmed, for `collections`, which were or will be read.
+
+    `transforms` is the fingerprint of those that events went through.
+    """
 
     offset: Offset
     collections: tuple[str, ...]
+    transforms: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,8 @@ class StateStore:
         kept = self._state[CHECKPOINTS].find_one({"_id": _ID}) or {}
         if kept.get("time") is None:
             return None
-        return Checkpoint(_offset(kept), tuple(kept.get("collections", ())))
+        collections = tuple(kept.get("collections", ()))
+        return Checkpoint(_offset(kept), collections, kept.get("transforms", ""))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint. Raises LeadershipLost where it is not ours any more."""
@@ -82,6 +87,7 @@ class StateStore:
                 "token": offset.position.token,
                 "time": offset.position.time,
                 "collections": list(checkpoint.collections),
+                "transforms": checkpoint.transforms,
                 "snapshots": [_plain(task) for task in offset.snapshots],
                 "finished": list(offset.finished),
             }

@@ -96,12 +96,24 @@ def kill(identity: Identity) -> None:
     Raises StackError when the kernel does not let go of it.
     """
     deadline = time.monotonic() + _KILL_SECONDS
-    while pids := members(identity):
+    seen: set[Identity] = set()
+    while left := _remaining(identity, seen):
         if time.monotonic() > deadline:
-            raise StackError(f"{command_name(pids[0])} (pid {pids[0]}) does not end by SIGKILL.")
-        for pid in pids:
-            _signal(pid, signal.SIGKILL)
+            pid = left[0].pid
+            raise StackError(f"{command_name(pid)} (pid {pid}) does not end by SIGKILL.")
+        for one in left:
+            _signal(one.pid, signal.SIGKILL)
         time.sleep(_TICK)
+
+
+def _remaining(identity: Identity, seen: set[Identity]) -> list[Identity]:
+    """What is left of a session, of which `seen` was there before.
+
+    A process that is being killed loses its environment, and with it our mark, before
+    its ports: once its leader is gone, only who has seen it knows that it is ours.
+    """
+    seen.update(one for pid in members(identity) if (one := identify(pid)))
+    return [one for one in seen if is_alive(one)]
 
 
 def terminate(identity: Identity, number: signal.Signals) -> None:

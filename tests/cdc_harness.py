@@ -170,10 +170,15 @@ def contents(database: Any) -> dict[tuple[str, str], Mapping[str, Any]]:
 
 def finish(database: Any, queue: Queue, timeout: float = 40) -> list[Received]:
     """Once no snapshot is left to be made, write a last document, and read the queue up to it."""
-    checkpoints = database.client[f"{database.name}_state"].cdc_checkpoints
-    until(lambda: _nothing_to_read(checkpoints.find_one()), "snapshots to be made", timeout)
+    await_snapshots(database, timeout)
     database.articles.insert_one({"_id": SENTINEL})
     return queue.read_to(f'"{SENTINEL}"', timeout)
+
+
+def await_snapshots(database: Any, timeout: float = 40) -> None:
+    """Wait until none is left to be made."""
+    checkpoints = database.client[f"{database.name}_state"].cdc_checkpoints
+    until(lambda: _nothing_to_read(checkpoints.find_one()), "snapshots to be made", timeout)
 
 
 def _nothing_to_read(kept: Mapping[str, Any] | None) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -189,6 +190,12 @@ class Publisher:
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that was sent is confirmed."""
         return self.wait_confirmed(self.sent, timeout_s)
+
+    def interrupt(self, cause: TwinError) -> None:
+        """End the connection, and so the lock, as soon as may be. From any thread."""
+        with self._state:
+            if self._connection is not None:
+                self._connection.ioloop.add_callback_threadsafe(partial(self._fail, cause))
 
     def close(self) -> None:
         """End the connection and the thread. What is unconfirmed stays so. Idempotent."""

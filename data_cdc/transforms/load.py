@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
@@ -48,6 +50,14 @@ def load_chain(specs: Collection[Mapping[str, Any]], collections: Collection[str
             problem = f"number {number} ({spec.get('type')}): {error}"
             raise ConfigurationError(_VARIABLE, problem, _REMEDY) from error
     return Chain(tuple(steps), tuple(collections))
+
+
+def fingerprint(specs: Collection[Mapping[str, Any]]) -> str:
+    """What tells one configuration from another; empty where nothing is transformed."""
+    if not specs:
+        return ""
+    text = json.dumps([dict(spec) for spec in specs], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _step(spec: Mapping[str, Any], collections: Collection[str]) -> Step:

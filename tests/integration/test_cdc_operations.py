@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 
 from local_stack.mongo import mongod_binary
 from local_stack.ports import free_ports
-from tests.cdc_harness import Cdc, Client, Queue, cdc_process
+from tests.cdc_harness import Cdc, cdc_process
 from tests.twin_harness import until
 
 if TYPE_CHECKING:
@@ -80,27 +80,6 @@ class Operations:
             return 0, ""
         with answer:
             return answer.status, answer.read().decode()
-
-
-@pytest.fixture
-def environment(infra: LocalStack, names: dict[str, str]) -> Iterator[dict[str, str]]:
-    if any(row.state != "running" for row in infra.status()):
-        infra.up()
-    environment = {**infra.environment(), **names}
-    yield environment
-    if any(row.state != "running" for row in infra.status()):
-        infra.up()
-    database = names["MONGO_DATABASE_NAME"]
-    with Client(environment["MONGO_DATABASE_HOST"]) as client:
-        for name in (database, f"{database}_state"):
-            client.drop_database(name)
-    Queue(environment).delete()
-
-
-@pytest.fixture
-def database(environment: Mapping[str, str], names: Mapping[str, str]) -> Iterator[Any]:
-    with Client(environment["MONGO_DATABASE_HOST"], w="majority") as client:
-        yield client[names["MONGO_DATABASE_NAME"]]
 
 
 @pytest.fixture

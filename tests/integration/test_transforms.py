@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.events import ChangeEvent, Op
-from tests.cdc_harness import Queue, Received, cdc_process
+from tests.cdc_harness import Cdc, Queue, Received, await_snapshots, cdc_process, finish
 from tests.twin_harness import Twin, open_twin, until
 
 pytestmark = [pytest.mark.stack]
@@ -102,6 +102,24 @@ def test_verify_follows_documents_to_other_keys(
         twin.pipeline.start()
         assert twin.report().in_step
         assert twin.chunks("articles", "copy of a")
+
+
+def test_another_list_tells_everything_anew(cdc: Cdc, database: Any, queue: Queue) -> None:
+    """What was sent unmasked before is sent again, masked; the same list sends nothing twice."""
+    database.articles.insert_one({"_id": "a", **_article()})
+    mask = json.dumps([_MASK])
+    for transforms in ("", mask, mask):
+        cdc.start(ready=True, CDC_TRANSFORMS=transforms)
+        await_snapshots(database)
+        assert cdc.end() == 0
+    cdc.start(CDC_TRANSFORMS=mask)
+    told = [one.event.document for one in filter(is_read, finish(database, queue))]
+    assert [document["author_full_name"] for document in told] == [_SECRET, "***"]
+    assert cdc.text().count("snapshot.started") == 2
+
+
+def is_read(one: Received) -> bool:
+    return isinstance(one.event, ChangeEvent) and one.event.op is Op.READ
 
 
 def test_nothing_masked_is_in_a_message(twin_env: dict[str, str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.cdc import PARTS
 from benchmarks.documents import article
 from benchmarks.figures import Aim, Row, Samples, growth, percentile, rate
-from benchmarks.report import cells, write_json
+from benchmarks.report import cells, markdown, write_json
 
 
 def row(*measured: float, baseline: tuple[float, ...] | None = None, aim: Aim | None = None) -> Row:
@@ -91,6 +91,13 @@ def test_a_row_shows_median_spread_and_verdict() -> None:
         "≥ 40",
         "met",
     )
+
+
+def test_the_table_in_readme_is_printed_ready_made() -> None:
+    """Markdown has the same cells, a column for each."""
+    lines = markdown([row(5, aim=Aim(4))]).splitlines()
+    assert [line.count("|") for line in lines] == [7, 7, 7]
+    assert "| 5.00 /s |" in lines[2]
 
 
 def test_json_holds_every_round(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from core.documents import document_key, entry_id, identifier_of
 from core.errors import MalformedEvent
 from core.events import ChangeEvent, Event, Op, Purge, SnapshotCompleted, decode, encode
+from core.events.encode import by_reference
 from core.versions import MAX_INCREMENT, READ_POSITION, Version, version_number, version_seconds
 
 TOKEN = "826B000512000000042B022C0100296E5A1004"
@@ -121,6 +122,32 @@ def test_our_flat_delete_comes_back_as_a_delete() -> None:
     event = sent(change(op=Op.DELETE, document=None), "flat")
     assert isinstance(event, ChangeEvent)
     assert (event.op, event.document, event.key) == (Op.DELETE, None, '"a"')
+
+
+@pytest.mark.parametrize("form", ["envelope", "flat"])
+@given(document=DOCUMENTS)
+def test_a_message_by_reference_names_the_document_and_nothing_of_it(
+    form: Any, document: dict[str, Any]
+) -> None:
+    """Key, version and op are those of the whole message; the states are left out."""
+    whole = encode(change(document={**document, "_id": OID, "secret": "s3cret"}), form)
+    short = by_reference(whole)
+    assert short is not None
+    assert b"s3cret" not in short.body
+    event, told = (decode(m.body, m.headers, m.routing_key, m.message_id) for m in (short, whole))
+    assert isinstance(event, ChangeEvent)
+    assert isinstance(told, ChangeEvent)
+    assert event.by_reference
+    assert event.document is None
+    assert (event.key, event.version, event.op, event.collection) == (
+        (told.key, told.version, told.op, told.collection)
+    )
+
+
+@pytest.mark.parametrize("form", ["envelope", "flat"])
+def test_what_has_no_document_has_no_reference(form: Any) -> None:
+    """A delete cannot be made smaller by leaving out what it does not carry."""
+    assert by_reference(encode(change(op=Op.DELETE, document=None), form)) is None
 
 
 @pytest.mark.parametrize("collection", ["articles", None])

@@ -77,6 +77,20 @@ def test_a_killed_process_has_let_go_of_its_ports(tmp_path: Path) -> None:
     assert can_bind(int(said))
 
 
+def test_a_killed_child_has_let_go_of_its_ports(tmp_path: Path) -> None:
+    """Killing also waits for children whose memory takes a while, although their leader is gone."""
+    program = (
+        "import socket, time; s = socket.create_server(('127.0.0.1', 0)); x = b'x' * 5 * 10**8\n"
+        "print(s.getsockname()[1], flush=True); time.sleep(60)"
+    )
+    (tmp_path / "server.py").write_text(program)
+    identity = _spawn(tmp_path, "sh", "-c", f"{sys.executable} server.py; true")
+    while not (said := (tmp_path / "log").read_text()).endswith("\n"):
+        time.sleep(0.02)
+    process.kill(identity)
+    assert can_bind(int(said))
+
+
 def test_killing_reaches_what_a_dead_leader_left(tmp_path: Path) -> None:
     """The children of a service whose main process died are found and ended."""
     identity = _spawn(tmp_path, "sh", "-c", "sleep 60 & sleep 0.2")
