@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pika
+from pika.exceptions import ChannelClosedByBroker
 from pymongo import MongoClient
 
 from core.documents import document_key
@@ -81,6 +82,19 @@ class Queue:
         return self.read_until(
             lambda one: isinstance(one.event, ChangeEvent) and one.event.key == entry, timeout
         )
+
+    def depth(self) -> int:
+        """How many messages wait; none in a queue that does not exist yet."""
+        with self._connection() as connection:
+            try:
+                declared = connection.channel().queue_declare(self._name, passive=True)
+            except ChannelClosedByBroker:
+                return 0
+            return int(declared.method.message_count)
+
+    def fills(self, depth: float) -> None:
+        """Wait until more than `depth` messages wait."""
+        until(lambda: self.depth() > depth, f"more than {depth:.0f} messages")
 
     def delete(self) -> None:
         with self._connection() as connection:

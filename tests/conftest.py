@@ -19,6 +19,7 @@ import pytest
 from local_stack.process import MARK, command_name
 from local_stack.service import Options
 from local_stack.stack import INFRASTRUCTURE, running_stack
+from tests.fault_matrix import FaultMatrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,9 +104,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.stack)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Leave a mark that every process started by this run inherits."""
     os.environ[_RUN] = uuid.uuid4().hex
+    config.pluginmanager.register(FaultMatrix(), "fault-matrix")
 
 
 @pytest.hookimpl(trylast=True)

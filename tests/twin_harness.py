@@ -57,6 +57,11 @@ class ServiceProcess:
             self._process.send_signal(number)
         return self._process.wait(timeout)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the running process, and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End it as a crash would."""
         self.end(signal.SIGKILL)

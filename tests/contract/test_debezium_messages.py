@@ -23,6 +23,7 @@ _SOURCE = "routingKey.source"
 _MESSAGES = sorted((Path(__file__).parents[1] / "fixtures" / "debezium").glob("*.json"))
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("file", _MESSAGES, ids=lambda file: file.stem)
 def test_each_form_of_message_is_taken(file: Path) -> None:
     """Each form is the event it tells, nothing to do, or refused with its reason."""
@@ -40,9 +41,9 @@ def test_each_message_has_an_identity_of_its_own() -> None:
     assert first.message_id == again.message_id != second.message_id
 
 
-@pytest.mark.fault
+@pytest.mark.fault(27)
 @pytest.mark.model
-def test_fault_27_debezium_server_as_the_producer(twin_env: dict[str, str], tmp_path: Path) -> None:
+def test_debezium_server_as_the_producer(twin_env: dict[str, str], tmp_path: Path) -> None:
     """Fed by Debezium in each of its forms, Qdrant ends as MongoDB, without data_cdc."""
     with open_twin(twin_env, tmp_path) as twin:
         twin.pipeline.start()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,10 @@ from bson import Timestamp
 
 from core.versions import version_seconds
 from local_stack.stack import LocalStack
+from tests.fault_harness import under_load
 from tests.twin_harness import Twin, open_twin, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.model, pytest.mark.fault]
-
-_DOCUMENTS = 25
-_SENTENCES = [f"Sentence number {n} says that {n * 37 % 101} is a number." for n in range(60)]
+pytestmark = [pytest.mark.stack, pytest.mark.model]
 
 
 @pytest.fixture
@@ -32,54 +28,6 @@ def twin(twin_env: dict[str, str], tmp_path: Path) -> Iterator[Twin]:
         yield twin
 
 
-class Writer(threading.Thread):
-    """Walks documents through insert, edit, delete and insert again, at random, until stopped."""
-
-    def __init__(self, twin: Twin, seed: int) -> None:
-        super().__init__(daemon=True)
-        self._twin = twin
-        self._random = random.Random(seed)  # noqa: S311 - a repeatable walk
-        self._ending = threading.Event()
-        self.operations = 0
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            while not self._ending.wait(0.03):
-                self._step()
-                self.operations += 1
-        except BaseException as error:  # noqa: BLE001 - told to the test
-            self.error = error
-
-    def end(self) -> None:
-        self._ending.set()
-        self.join(30)
-        assert self.error is None, self.error
-
-    def _step(self) -> None:
-        collection = self._twin.db[self._random.choice(["articles", "posts"])]
-        name = f"doc-{self._random.randrange(_DOCUMENTS)}"
-        if self._random.random() < 0.25:
-            collection.delete_one({"_id": name})
-        else:
-            collection.replace_one({"_id": name}, self._document(), upsert=True)
-
-    def _document(self) -> dict[str, Any]:
-        text = " ".join(self._random.sample(_SENTENCES, self._random.randrange(1, 12)))
-        return {"content": {"Title": "A title", "Content": text}, "author_id": "me"}
-
-
-@contextmanager
-def under_load(twin: Twin, seed: int = 1) -> Iterator[Writer]:
-    """Writes go on inside the block, and have ended after it."""
-    writer = Writer(twin, seed)
-    writer.start()
-    try:
-        yield writer
-    finally:
-        writer.end()
-
-
 def check_in_step(twin: Twin) -> None:
     """The oracle, and that nothing was set aside on the way."""
     report = twin.report(settle_s=120)
@@ -87,6 +35,7 @@ def check_in_step(twin: Twin) -> None:
     assert twin.dead_letters() == []
 
 
+@pytest.mark.fault(22)
 def test_killing_the_pipeline_loses_nothing(twin: Twin) -> None:
     """kill -9 of the feature pipeline at random moments: every change is there in the end."""
     with under_load(twin) as writer:
@@ -98,6 +47,7 @@ def test_killing_the_pipeline_loses_nothing(twin: Twin) -> None:
     check_in_step(twin)
 
 
+@pytest.mark.fault(1)
 def test_killing_the_capture_loses_nothing(twin: Twin) -> None:
     """kill -9 of data_cdc at random moments: it resumes where the broker had confirmed."""
     with under_load(twin, seed=2):
@@ -108,6 +58,7 @@ def test_killing_the_capture_loses_nothing(twin: Twin) -> None:
     check_in_step(twin)
 
 
+@pytest.mark.fault(16)
 def test_a_broker_that_dies_loses_nothing(twin: Twin, infra: LocalStack) -> None:
     """kill -9 of RabbitMQ under load: both services come back to it by themselves."""
     with under_load(twin, seed=3):
@@ -119,6 +70,7 @@ def test_a_broker_that_dies_loses_nothing(twin: Twin, infra: LocalStack) -> None
     check_in_step(twin)
 
 
+@pytest.mark.fault(22)
 def test_a_qdrant_that_dies_loses_nothing(twin: Twin, fresh_qdrant: LocalStack) -> None:
     """kill -9 of Qdrant under load: what was not written waits until it is back."""
     with under_load(twin, seed=4):
@@ -130,6 +82,7 @@ def test_a_qdrant_that_dies_loses_nothing(twin: Twin, fresh_qdrant: LocalStack) 
     check_in_step(twin)
 
 
+@pytest.mark.fault(3)
 def test_a_stepdown_of_the_primary_loses_nothing(twin: Twin) -> None:
     """An election under load: the change stream resumes on the new primary."""
     with under_load(twin, seed=5) as writer:
@@ -140,6 +93,7 @@ def test_a_stepdown_of_the_primary_loses_nothing(twin: Twin) -> None:
     check_in_step(twin)
 
 
+@pytest.mark.fault(30)
 def test_sigterm_drains_and_repeats_nothing(twin: Twin) -> None:
     """A stopped pipeline ends with status 0, and what it wrote is not delivered again."""
     with under_load(twin, seed=6):
@@ -151,6 +105,7 @@ def test_sigterm_drains_and_repeats_nothing(twin: Twin) -> None:
     assert "event.stale" not in twin.pipeline.text()
 
 
+@pytest.mark.fault(25)
 def test_a_replay_of_the_whole_log_changes_nothing(twin: Twin) -> None:
     """Old messages that come again bring back neither an old state nor a deleted document."""
     with under_load(twin, seed=7):
@@ -197,6 +152,7 @@ def _everything(twin: Twin) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.fault
 def test_a_collection_that_qdrant_lost_is_declared_and_filled_again(twin: Twin) -> None:
     """A lost collection is a gap: everything is read again before anybody misses it for long."""
     for name in ("one", "two"):
@@ -216,6 +172,7 @@ def test_a_collection_that_qdrant_lost_is_declared_and_filled_again(twin: Twin) 
     assert twin.pipeline.text().count("qdrant.gap_declared") == 1
 
 
+@pytest.mark.fault
 def test_another_database_on_the_same_services_removes_nothing(twin: Twin, tmp_path: Path) -> None:
     """Somebody tries another MONGO_DATABASE_NAME: what is swept for it leaves the first alone."""
     twin.db.posts.insert_one({"_id": "ours", "content": "Ours to keep."})
@@ -241,6 +198,7 @@ def test_another_database_on_the_same_services_removes_nothing(twin: Twin, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.fault(1, 22)
 @pytest.mark.timeout(1200)
 def test_twenty_kills_lose_nothing(twin: Twin) -> None:
     """Twenty kills of either service, at random, under load."""

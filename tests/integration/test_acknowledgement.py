@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import bytewax.operators as op
+import pytest
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import KeyedStream
@@ -111,6 +112,7 @@ def _collecting(items: Stream[int]) -> Stream[int]:
     return op.flat_map("flat", groups, lambda group: group[1])
 
 
+@pytest.mark.fault(22)
 def test_everything_emitted_before_a_snapshot_is_written_at_the_next_batch() -> None:
     """With the operators of our flow, what a snapshot promises has left the sink."""
     ledger = _run(_stateless)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from bson import Binary, MaxKey, MinKey, ObjectId
 from pymongo.errors import PyMongoError
 
@@ -98,6 +99,7 @@ def test_each_operation_on_each_collection_with_each_kind_of_id(
     assert "Data of type 'articles' published to RabbitMQ." in text
 
 
+@pytest.mark.fault(14)
 def test_a_first_start_tells_what_was_there_before(cdc: Cdc, database: Any, queue: Queue) -> None:
     """Documents of each `_id` type are read, each once, and a marker closes the read."""
     many = [{"_id": number, "content": "x" * 100} for number in range(1200)]
@@ -121,6 +123,7 @@ def queue_after_start(cdc: Cdc, queue: Queue) -> list[Any]:
     return queue.read_until(lambda one: isinstance(one.event, SnapshotCompleted))
 
 
+@pytest.mark.fault(14)
 def test_changes_while_the_first_read_runs_are_not_lost(
     cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -139,6 +142,7 @@ def test_changes_while_the_first_read_runs_are_not_lost(
     assert courses(received) == 1
 
 
+@pytest.mark.fault(16)
 def test_it_waits_for_a_broker_that_is_not_up_and_says_so(
     infra: LocalStack, cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -159,6 +163,7 @@ def test_it_waits_for_a_broker_that_is_not_up_and_says_so(
     assert courses(received) <= 2
 
 
+@pytest.mark.fault(3)
 def test_a_stepdown_under_load_loses_nothing(
     client: Client, cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -177,6 +182,7 @@ def test_a_stepdown_under_load_loses_nothing(
     assert courses(received) == 1
 
 
+@pytest.mark.fault(30)
 def test_sigterm_drains_and_the_next_run_repeats_nothing(
     cdc: Cdc, database: Any, queue: Queue
 ) -> None:
@@ -192,6 +198,7 @@ def test_sigterm_drains_and_the_next_run_repeats_nothing(
     assert len({one.message_id for one in received}) == len(received)
 
 
+@pytest.mark.fault(8, 9)
 def test_a_dropped_or_replaced_collection_is_told(cdc: Cdc, database: Any, queue: Queue) -> None:
     """drop and dropDatabase purge, $out purges and reads again, and the stream goes on."""
     cdc.start()
@@ -219,6 +226,7 @@ def test_a_dropped_or_replaced_collection_is_told(cdc: Cdc, database: Any, queue
     assert replay(received).keys() == {("articles", f'"{SENTINEL}"')}
 
 
+@pytest.mark.fault(18)
 def test_a_queue_that_is_gone_is_a_gap(
     cdc: Cdc, database: Any, queue: Queue, names: Mapping[str, str]
 ) -> None:
@@ -239,6 +247,7 @@ def test_a_queue_that_is_gone_is_a_gap(
     assert replay(received) == contents(database)
 
 
+@pytest.mark.fault(6)
 def test_a_position_that_the_oplog_lost_is_a_gap(
     cdc: Cdc, database: Any, state: Any, queue: Queue
 ) -> None:
@@ -260,6 +269,7 @@ def test_a_position_that_the_oplog_lost_is_a_gap(
     assert len([one for one in received if isinstance(one.event, SnapshotCompleted)]) == 2
 
 
+@pytest.mark.fault(7)
 def test_a_token_that_the_filter_now_hides_is_no_gap(cdc: Cdc, database: Any, queue: Queue) -> None:
     """Another choice of collections resumes by time, and reads what is newly captured."""
     database.articles.insert_one({"_id": "before"})
@@ -274,6 +284,7 @@ def test_a_token_that_the_filter_now_hides_is_no_gap(cdc: Cdc, database: Any, qu
     assert ("articles", '"before"') in replay(received)
 
 
+@pytest.mark.fault(10)
 def test_a_change_over_16_mb_is_told_all_the_same(cdc: Cdc, database: Any, queue: Queue) -> None:
     """An update that MongoDB cannot send whole is asked for without its document."""
     cdc.start()

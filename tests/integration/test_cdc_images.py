@@ -69,6 +69,7 @@ def test_an_update_whose_document_is_gone_since_is_left_to_its_delete(
     assert replay(received) == contents(database)
 
 
+@pytest.mark.fault(10)
 def test_what_mongodb_cannot_send_at_all_is_set_aside(
     cdc: Cdc, database: Any, state: Any, queue: Queue
 ) -> None:
@@ -93,6 +94,7 @@ def narrow_broker(infra: LocalStack, twin_env: dict[str, str]) -> Iterator[dict[
 
 
 @pytest.mark.model
+@pytest.mark.fault(11)
 def test_a_document_by_reference_is_found_and_deleted_like_any_other(
     narrow_broker: dict[str, str], tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_readiness_follows_the_broker(one: Operations, infra: LocalStack, databa
     one.shows("cdc_source_behind_seconds", 0)
 
 
+@pytest.mark.fault(19)
 def test_a_broker_that_raises_an_alarm_is_a_reason(
     one: Operations, infra: LocalStack, database: Any
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_broker_that_raises_an_alarm_is_a_reason(
     one.shows("cdc_broker_blocked", 0)
 
 
+@pytest.mark.fault(21)
 def test_one_that_stands_by_says_so_and_takes_over(one: Operations, other: Operations) -> None:
     """A standby is alive and not ready; once the leader is killed it leads and is ready."""
     one.start(ready=True)

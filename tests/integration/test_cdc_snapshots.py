@@ -95,7 +95,7 @@ def test_no_data_begins_with_what_is_written_from_now_on(
     assert not markers(received)
 
 
-@pytest.mark.fault
+@pytest.mark.fault(15)
 def test_a_crash_in_the_middle_of_a_snapshot_costs_a_chunk_and_no_more(
     cdc: Cdc, database: Any, state: Any, queue: Queue
 ) -> None:
@@ -176,7 +176,7 @@ def test_a_collection_can_be_asked_for_and_what_it_lacks_is_swept(
     assert [marker.collections for marker in markers(received)] == [("posts",)]
 
 
-@pytest.mark.fault
+@pytest.mark.fault(15)
 def test_a_request_outlives_a_kill(
     cdc: Cdc, environment: Mapping[str, str], database: Any, state: Any, queue: Queue
 ) -> None:

@@ -21,6 +21,7 @@ def _delivery(body: bytes) -> Delivery:
     )
 
 
+@pytest.mark.fault(19)
 def test_a_broker_that_blocks_publishers_loses_no_dead_letter(
     infra: LocalStack, twin_env: dict[str, str]
 ) -> None:

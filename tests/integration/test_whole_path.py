@@ -205,6 +205,7 @@ def test_search_finds_the_new_text_and_never_the_old(twin: Twin) -> None:
     assert "Knitting" in hits[0].content
 
 
+@pytest.mark.fault(23)
 def test_poison_is_set_aside_with_its_reason(twin: Twin) -> None:
     """What is no event goes to the dead-letter queue, and those behind it flow."""
     until(lambda: twin.pipeline.text().count("broker.connected"), "the consumer")

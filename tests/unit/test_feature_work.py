@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from core.events import ChangeEvent, Op, SnapshotCompleted, encode
 from core.mq.consumer import Delivery
 from core.versions import Version
@@ -51,6 +53,7 @@ def _ids(step: Step) -> list[str]:
     return [item.event.message_id for item in step.incoming if item.event]
 
 
+@pytest.mark.fault(25)
 def test_the_newest_event_of_each_document_is_kept() -> None:
     """Older versions of a document are dropped, whatever order they come in."""
     events = [_event("a", 1), _event("b", 5), _event("a", 3), _event("a", 2)]
