@@ -19,7 +19,7 @@ from core.config import Settings
 from core.documents import document_key, identifier_of
 from core.mongo import connect, explain
 from core.signals import SIGNALS, ask_for_snapshot
-from data_cdc.state import CHECKPOINTS, snapshots_of
+from data_cdc.keeping.state import CHECKPOINTS, snapshots_of
 
 NOT_COMPLETED = 4
 _LOOK_EVERY_S = 0.5

@@ -20,8 +20,8 @@ from core.mq.connection import open_blocking
 from core.mq.topology import Topology, queue_depth, queue_exists
 from core.qdrant.client import client_of, explained
 from core.qdrant.schema import FAMILIES, NOT_DELETED, cleaned_name, vector_name
-from data_cdc.offset import SnapshotTask
-from data_cdc.state import CHECKPOINTS, PARKED, StateStore, is_fresh, snapshots_of
+from data_cdc.keeping.offset import SnapshotTask
+from data_cdc.keeping.state import CHECKPOINTS, PARKED, StateStore, is_fresh, snapshots_of
 
 
 @dataclass(frozen=True)

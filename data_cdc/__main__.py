@@ -31,9 +31,9 @@ from core.config import MongoConfig, Settings, load_settings
 from core.errors import TwinError
 from core.logging import configure_logging, get_logger
 from core.mongo import connect, explain
+from data_cdc.keeping.state import StateStore, is_fresh
 from data_cdc.preflight import preflight
 from data_cdc.service import serve
-from data_cdc.state import StateStore, is_fresh
 
 _CHECK_TIMEOUT_S = 3.0
 

@@ -25,19 +25,19 @@ from core.logging import get_logger
 from core.mongo import Client
 from core.signals import SnapshotRequest
 from data_cdc.context import Context
+from data_cdc.delivery.outlet import Outlet
 from data_cdc.errors import GapFound, GapUnanswered, Stopping, not_a_replica_set
 from data_cdc.insistence import Insistence
-from data_cdc.keeper import Keeper
-from data_cdc.lease import Lease
-from data_cdc.offset import Offset, SnapshotTask
-from data_cdc.outlet import Outlet
-from data_cdc.position import Position, position_of
-from data_cdc.progress import SnapshotProgress
-from data_cdc.reader import next_portion
-from data_cdc.state import Checkpoint, StateStore
-from data_cdc.stream import ChangeSource
+from data_cdc.keeping.keeper import Keeper
+from data_cdc.keeping.offset import Offset, SnapshotTask
+from data_cdc.keeping.position import Position, position_of
+from data_cdc.keeping.state import Checkpoint, StateStore
+from data_cdc.leadership.lease import Lease
+from data_cdc.source.progress import SnapshotProgress
+from data_cdc.source.reader import next_portion
+from data_cdc.source.stream import ChangeSource
+from data_cdc.source.translate import translate
 from data_cdc.transforms import TransformFailed, fingerprint
-from data_cdc.translate import translate
 
 # How many changes are taken between two portions of a snapshot.
 _CHANGES_PER_TURN = 500

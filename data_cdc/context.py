@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.config import CdcConfig, MongoConfig, RabbitConfig
 from core.mq.topology import Topology
-from data_cdc.metrics import CdcMetrics
+from data_cdc.operations.metrics import CdcMetrics
 from data_cdc.transforms import Chain
 
 

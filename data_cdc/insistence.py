@@ -11,9 +11,9 @@ from core.errors import ConfigurationError, ServiceUnavailable
 from core.logging import get_logger
 from core.mongo import explain
 from core.retry import Backoff
-from data_cdc.chunks import ReadTooEarly
 from data_cdc.context import Context
 from data_cdc.errors import Stopping
+from data_cdc.source.chunks import ReadTooEarly
 
 _LONGEST_WAIT_S = 5.0
 

@@ -18,14 +18,14 @@ from data_cdc.capture import Capture
 from data_cdc.context import Context
 from data_cdc.errors import LeadershipLost, Stopping
 from data_cdc.insistence import Insistence
-from data_cdc.lease import LEASES, Lease
-from data_cdc.metrics import CdcMetrics
+from data_cdc.keeping.state import StateStore
+from data_cdc.leadership.lease import LEASES, Lease
+from data_cdc.operations.metrics import CdcMetrics
+from data_cdc.operations.vitals import live, ready
+from data_cdc.operations.watch import Watch
 from data_cdc.preflight import at_start
-from data_cdc.state import StateStore
-from data_cdc.timing import GetMoreTimer
+from data_cdc.source.timing import GetMoreTimer
 from data_cdc.transforms import load_chain
-from data_cdc.vitals import live, ready
-from data_cdc.watch import Watch
 
 _TIMEOUT_S = 3.0
 _CONNECTED = "Connection to database with uri: {} successful"  # the course's phrase

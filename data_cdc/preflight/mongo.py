@@ -12,10 +12,10 @@ from core.config import CdcConfig, MongoConfig
 from core.errors import ConfigurationError
 from core.mongo import Client
 from data_cdc.errors import not_a_replica_set
-from data_cdc.oplog import oplog_use, oplog_window, retention_hours
+from data_cdc.keeping.state import STATUS
+from data_cdc.operations.oplog import oplog_use, oplog_window, retention_hours
+from data_cdc.operations.watch import clock_skew
 from data_cdc.preflight.findings import Finding, error
-from data_cdc.state import STATUS
-from data_cdc.watch import clock_skew
 
 _VARIABLE = "MONGO_DATABASE_HOST"
 _OLDEST = (4, 4)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from core.documents import document_key
 from core.events import decode, encode
 from core.events.encode import MessageFormat
-from data_cdc.translate import translate
+from data_cdc.source.translate import translate
 from tests.cdc_harness import COLLECTIONS, Received, replay
 
 _NOW = datetime(2026, 11, 20, tzinfo=UTC)

@@ -14,11 +14,11 @@ import pytest
 from bson.timestamp import Timestamp
 
 from data_cdc.errors import LeadershipLost
-from data_cdc.lease import LEASES, TTL_S, Lease
-from data_cdc.offset import Offset
-from data_cdc.position import Position
-from data_cdc.state import CHECKPOINTS, Checkpoint, StateStore
-from data_cdc.whereabouts import Whereabouts
+from data_cdc.keeping.offset import Offset
+from data_cdc.keeping.position import Position
+from data_cdc.keeping.state import CHECKPOINTS, Checkpoint, StateStore
+from data_cdc.leadership.lease import LEASES, TTL_S, Lease
+from data_cdc.leadership.whereabouts import Whereabouts
 from tests.twin_harness import until
 
 CHECKPOINT = Checkpoint(Offset(position=Position(Timestamp(7, 1))), ("articles",))

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from data_cdc.metrics import CdcMetrics
-from data_cdc.vitals import OplogWindow, Vitals, live, ready
+from data_cdc.operations.metrics import CdcMetrics
+from data_cdc.operations.vitals import OplogWindow, Vitals, live, ready
 
 ROOT = Path(__file__).parents[2]
 

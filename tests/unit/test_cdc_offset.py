@@ -8,9 +8,9 @@ from bson.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_cdc.offset import Offset, SnapshotTask
-from data_cdc.position import Position
-from data_cdc.state import snapshots_of
+from data_cdc.keeping.offset import Offset, SnapshotTask
+from data_cdc.keeping.position import Position
+from data_cdc.keeping.state import snapshots_of
 
 NAMES = ("articles", "posts", "repositories", "repository_files")
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.events import Message
-from data_cdc.outbox import Entry, Outbox
-from data_cdc.position import Position, position_of_token, token_time
+from data_cdc.delivery.outbox import Entry, Outbox
+from data_cdc.keeping.position import Position, position_of_token, token_time
 
 
 def place(number: int) -> Position:

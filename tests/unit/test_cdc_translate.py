@@ -13,7 +13,7 @@ from bson.timestamp import Timestamp
 
 from core.events import ChangeEvent, Op, Purge, encode
 from core.versions import Version
-from data_cdc.translate import message_id, pipeline, translate
+from data_cdc.source.translate import message_id, pipeline, translate
 
 CAPTURED = ("articles", "posts")
 TOKEN = "826B000512000000042B022C0100296E5A1004"

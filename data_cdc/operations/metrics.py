@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from core.metrics import Histogram
-from data_cdc.vitals import Vitals
+from data_cdc.operations.vitals import Vitals
 
 # Which events come from the stream, so that their age is the service's doing.
 _STREAMED = frozenset("cudt")

@@ -5,25 +5,24 @@ from __future__ import annotations
 from time import monotonic, time
 
 from core.documents import entry_id, identifier_of
-from core.events import ChangeEvent, Event, Message, Purge, encode
+from core.events import ChangeEvent, Event, Purge, encode
 from core.events.encode import CONTROL
 from core.logging import LineBudget, get_logger
 from data_cdc.context import Context
+from data_cdc.delivery.outbox import Entry, Outbox
+from data_cdc.delivery.oversize import Oversize
+from data_cdc.delivery.relay import Relay
 from data_cdc.errors import LeadershipLost, Stopping
-from data_cdc.keeper import Keeper
-from data_cdc.lease import Lease
-from data_cdc.offset import Offset
-from data_cdc.outbox import Entry, Outbox
-from data_cdc.oversize import Oversize
-from data_cdc.position import Position
-from data_cdc.relay import Relay
-from data_cdc.state import Heartbeat
+from data_cdc.keeping.keeper import Keeper
+from data_cdc.keeping.offset import Offset
+from data_cdc.keeping.parked import LONGEST_NAME, Parked
+from data_cdc.keeping.position import Position
+from data_cdc.keeping.state import Heartbeat
+from data_cdc.leadership.lease import Lease
 
 _FULL_WAIT_S = 0.2
 _IDLE_SAVE_EVERY_S = 10.0
 _DRAIN_S = 8.0
-# An `_id` may have megabytes.
-_LONGEST_NAME = 200
 # The course's phrases: its followers search the log for them.
 _DETECTED = "Change detected and serialized for a data sample of type {}."
 _PUBLISHED = "Data of type '{}' published to RabbitMQ."
@@ -105,14 +104,18 @@ class Outlet:
     def park(self, event: Event, reason: str, offset: Offset | None) -> None:
         """Set `event` aside for good, in place of sending it."""
         collection, key = _subject(event)
-        self._keeper.park(Entry(_stub(event.message_id), collection, key, offset), reason)
+        self._keeper.park(
+            Parked(id=event.message_id, collection=collection, key=key, reason=reason)
+        )
         if offset is not None:
             self.advance(offset)
 
     def park_unread(self, after: Position) -> None:
         """Set aside what MongoDB cannot send: all that is known of it is what it follows."""
         token = str((after.token or {}).get("_data", after.time))
-        self._keeper.park(Entry(_stub(f"oversize:{token}"), "", "", None), "unreadable")
+        self._keeper.park(
+            Parked(id=f"oversize:{token}", collection="", key="", reason="unreadable")
+        )
 
     def tick(self, wait_s: float = 0.0) -> None:
         """Move what can be moved, wait up to `wait_s` for a confirm, keep what is due."""
@@ -174,13 +177,6 @@ class Outlet:
         )
 
 
-def _stub(message_id: str) -> Message:
-    """In the place of a message that cannot be made."""
-    return Message(
-        routing_key="", body=b"", message_id=message_id, type="", timestamp=0, headers={}
-    )
-
-
 def _subject(event: Event) -> tuple[str, str]:
     """The collection and key that an event is about, as far as it is about one."""
     match event:
@@ -197,6 +193,6 @@ def _say(phrase: str, entry: Entry) -> None:
         phrase.format(entry.collection),
         event_id=entry.message.message_id,
         collection=entry.collection,
-        entry_id=entry_id(identifier_of(entry.key))[:_LONGEST_NAME] if entry.key else None,
+        entry_id=entry_id(identifier_of(entry.key))[:LONGEST_NAME] if entry.key else None,
         op=entry.message.type,
     )

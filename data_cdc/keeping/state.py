@@ -15,9 +15,9 @@ from pymongo.errors import DuplicateKeyError
 from core import signals
 from core.signals import SnapshotRequest
 from data_cdc.errors import LeadershipLost
-from data_cdc.offset import Offset, SnapshotTask
-from data_cdc.outbox import Entry
-from data_cdc.position import Position
+from data_cdc.keeping.offset import Offset, SnapshotTask
+from data_cdc.keeping.parked import Parked
+from data_cdc.keeping.position import Position
 
 CHECKPOINTS, STATUS, PARKED = "cdc_checkpoints", "cdc_status", "cdc_parked"
 _ID = "data_cdc"
@@ -109,17 +109,17 @@ class StateStore:
         """A snapshot that was asked for is completed."""
         signals.answer(self._state, request)
 
-    def park(self, entry: Entry, reason: str) -> None:
+    def park(self, change: Parked) -> None:
         """Keep what names a change that cannot travel. The same one twice is one record."""
         record = {
-            "collection": entry.collection,
-            "key": entry.key,
-            "op": entry.message.type,
-            "reason": reason,
-            "bytes": entry.size,
+            "collection": change.collection,
+            "key": change.key,
+            "op": change.op,
+            "reason": change.reason,
+            "bytes": change.size,
             "at": datetime.now(UTC),
         }
-        self._state[PARKED].replace_one({"_id": entry.message.message_id}, record, upsert=True)
+        self._state[PARKED].replace_one({"_id": change.id}, record, upsert=True)
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say how we do."""

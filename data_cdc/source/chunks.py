@@ -19,8 +19,8 @@ from core.documents import document_key, identifier_of
 from core.errors import TransientError
 from core.events import ChangeEvent, Op, SnapshotCompleted
 from core.versions import READ_POSITION, Version
-from data_cdc.offset import SnapshotTask
-from data_cdc.translate import message_id
+from data_cdc.keeping.offset import SnapshotTask
+from data_cdc.source.translate import message_id
 
 CHUNK = 500
 

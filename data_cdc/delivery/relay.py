@@ -16,11 +16,12 @@ from core.mq.publisher import Publisher, PublishInterrupted, Refused, Unroutable
 from core.mq.topology import declare
 from core.retry import Backoff
 from data_cdc.context import Context
+from data_cdc.delivery.mark import bind_mark, expect_mark
+from data_cdc.delivery.outbox import MAX_MESSAGES, Entry, Outbox
+from data_cdc.delivery.oversize import Oversize
 from data_cdc.errors import GapFound, LeaseExpired
-from data_cdc.lease import Lease
-from data_cdc.mark import bind_mark, expect_mark
-from data_cdc.outbox import MAX_MESSAGES, Entry, Outbox
-from data_cdc.oversize import Oversize
+from data_cdc.keeping.parked import Parked
+from data_cdc.leadership.lease import Lease
 from data_cdc.preflight import broker_at_start
 
 _NAME = "llm-twin-data-cdc"
@@ -31,8 +32,8 @@ _CONFIRM_S = 30.0
 
 log = get_logger()
 
-# Keeps an entry that the broker will never take; returns once it is kept.
-Park = Callable[[Entry, str], None]
+# Keeps what the broker will never take; returns once it is kept.
+Park = Callable[[Parked], None]
 
 
 class Relay:
@@ -143,7 +144,7 @@ class Relay:
         for entry in self._outbox.larger_than(limit):
             message = self._oversize.fitting(entry.message)
             if message is None:
-                self._park(entry, "too_large")
+                self._park(entry.parked("too_large"))
                 self._outbox.remove(entry)
             else:
                 self._outbox.replace(entry, message)

@@ -18,16 +18,14 @@ from core.retry import Backoff
 from core.signals import SnapshotRequest
 from data_cdc.context import Context
 from data_cdc.errors import Stopping
-from data_cdc.offset import Offset
-from data_cdc.outbox import Entry
-from data_cdc.state import Checkpoint, Heartbeat, StateStore
+from data_cdc.keeping.offset import Offset
+from data_cdc.keeping.parked import LONGEST_NAME, Parked
+from data_cdc.keeping.state import Checkpoint, Heartbeat, StateStore
 from data_cdc.transforms import fingerprint
 
 _SAVE_EVERY_S = 0.25
 _BEAT_EVERY_S = 3.0
 _TIMEOUT_S = 3.0
-# An `_id` may have megabytes.
-_LONGEST_NAME = 200
 
 log = get_logger()
 
@@ -87,20 +85,20 @@ class Keeper:
         self._write("heartbeat.not_saved", partial(self._store.beat, heartbeat))
         self._next_beat = monotonic() + _BEAT_EVERY_S
 
-    def park(self, entry: Entry, reason: str) -> None:
-        """Set `entry` aside; returns once that is kept. Raises Stopping when told to stop."""
+    def park(self, change: Parked) -> None:
+        """Set `change` aside; returns once that is kept. Raises Stopping when told to stop."""
         backoff = Backoff()
-        while not self._write("parking.not_saved", partial(self._store.park, entry, reason)):
+        while not self._write("parking.not_saved", partial(self._store.park, change)):
             if self._stop.wait(backoff.next_delay()):
                 raise Stopping
-        self._metrics.parked(reason)
+        self._metrics.parked(change.reason)
         log.error(
             "event.parked",
-            reason=reason,
-            event_id=entry.message.message_id,
-            collection=entry.collection,
-            key=entry.key[:_LONGEST_NAME],
-            bytes=entry.size,
+            reason=change.reason,
+            event_id=change.id,
+            collection=change.collection,
+            key=change.key[:LONGEST_NAME],
+            bytes=change.size,
         )
 
     def forget(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import monotonic
 
 from core.logging import get_logger
-from data_cdc.metrics import CdcMetrics
-from data_cdc.offset import SnapshotTask
+from data_cdc.keeping.offset import SnapshotTask
+from data_cdc.operations.metrics import CdcMetrics
 
 _EVERY_S = 5.0
 

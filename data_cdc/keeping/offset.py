@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from bson.timestamp import Timestamp
 
-from data_cdc.position import Position
+from data_cdc.keeping.position import Position
 
 # How many finished snapshots are remembered, so that a request is not answered twice.
 _REMEMBERED = 16

@@ -24,8 +24,8 @@ from core.logging import get_logger
 from core.mongo import Client
 from core.mq.connection import open_blocking
 from core.mq.topology import queue_depth
-from data_cdc.oplog import oplog_use, oplog_window
-from data_cdc.vitals import OplogWindow, Vitals
+from data_cdc.operations.oplog import oplog_use, oplog_window
+from data_cdc.operations.vitals import OplogWindow, Vitals
 
 _EVERY_S = 10.0
 _TIMEOUT_S = 3.0

@@ -20,9 +20,9 @@ from core.mongo import explain
 from core.retry import Backoff
 from data_cdc.context import Context
 from data_cdc.errors import GapFound, OversizeEvent
-from data_cdc.gaps import Meaning, meaning_of
-from data_cdc.position import Position, position_of, position_of_token
-from data_cdc.translate import pipeline
+from data_cdc.keeping.position import Position, position_of, position_of_token
+from data_cdc.source.gaps import Meaning, meaning_of
+from data_cdc.source.translate import pipeline
 
 _AWAIT_MS = 200
 _IMPATIENT_MS = 1

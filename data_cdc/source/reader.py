@@ -10,7 +10,8 @@ from bson.max_key import MaxKey
 from pymongo.database import Database
 
 from core.events import ChangeEvent, Event
-from data_cdc.chunks import (
+from data_cdc.keeping.offset import SnapshotTask
+from data_cdc.source.chunks import (
     CHUNK,
     Chunk,
     completed,
@@ -20,7 +21,6 @@ from data_cdc.chunks import (
     read_keys,
     read_last,
 )
-from data_cdc.offset import SnapshotTask
 
 
 @dataclass(frozen=True)

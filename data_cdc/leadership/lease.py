@@ -22,7 +22,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from core.logging import get_logger
-from data_cdc.whereabouts import Whereabouts
+from data_cdc.leadership.whereabouts import Whereabouts
 
 LEASES = "cdc_lease"
 _ID = "data_cdc"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from time import monotonic
 
 from core.events import Message
-from data_cdc.offset import Offset
+from data_cdc.keeping.offset import Offset
+from data_cdc.keeping.parked import Parked
 
 MAX_MESSAGES = 512
 MAX_BYTES = 16 * 1024 * 1024
@@ -37,6 +38,17 @@ class Entry:
     def size(self) -> int:
         """Bytes that it holds in memory, near enough."""
         return len(self.message.body)
+
+    def parked(self, reason: str) -> Parked:
+        """What to keep of it where it cannot travel."""
+        return Parked(
+            id=self.message.message_id,
+            collection=self.collection,
+            key=self.key,
+            reason=reason,
+            op=self.message.type,
+            size=self.size,
+        )
 
 
 class Outbox:

@@ -1,0 +1,1 @@
+"""The way to the broker: a bounded window, confirms, and what does not fit."""

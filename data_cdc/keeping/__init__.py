@@ -1,0 +1,1 @@
+"""Where to go on, and how that is kept in MongoDB."""

@@ -1,0 +1,1 @@
+"""What MongoDB tells: the change stream, and reads of whole collections."""
