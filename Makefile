@@ -57,5 +57,5 @@ test-faults: ## kill and stop things, long forms included, and check that nothin
 lint: ## ruff check, ruff format --check, mypy
 	@scripts/lint
 
-bench: ## measure what README quotes, on a stack of its own, in about ten minutes (ARGS="--quick")
+bench: ## measure what README quotes, on a stack of its own, in ten minutes or more (ARGS="--quick")
 	@scripts/bench $(ARGS)

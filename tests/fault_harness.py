@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
 from pymongo.errors import PyMongoError
 
+from core.mq.topology import Topology
 from tests.cdc_harness import COLLECTIONS, Cdc, Client, Queue, Received, contents, courses, replay
 from tests.twin_harness import Twin, until
 
@@ -137,6 +140,25 @@ class Rig:
     def start(self, **extra: str) -> None:
         """Start data_cdc, with other settings where `extra` says so, and wait until it streams."""
         self.cdc.start(ready=True, **extra)
+
+    @property
+    def topology(self) -> Topology:
+        """What data_cdc declares on the broker."""
+        names = self.environment
+        return Topology(names["MONGO_DATABASE_NAME"], COLLECTIONS, names["RABBITMQ_QUEUE_NAME"])
+
+    @contextmanager
+    def channel(self) -> Iterator[BlockingChannel]:
+        """The broker as an operator has it."""
+        host, port = self.environment["RABBITMQ_HOST"], int(self.environment["RABBITMQ_PORT"])
+        with pika.BlockingConnection(pika.ConnectionParameters(host, port)) as connection:
+            yield connection.channel()
+
+    def limit_queue(self, messages: int) -> None:
+        """Before the start: the queue refuses what is more than so many messages."""
+        limited = {**self.topology.arguments(), "x-max-length": messages}
+        with self.channel() as channel:
+            channel.queue_declare(self.topology.queue, durable=True, arguments=limited)
 
     def crash(self) -> None:
         """kill -9, after which nobody waits until the lease of the dead one expires."""

@@ -49,11 +49,10 @@ def _command(folder: Path, port: int) -> list[str]:
 
 def roll_oplog(client: Client) -> None:
     """Return once nothing that was written before the call is in the oplog any more."""
-    ballast = client["ballast"]["random"]
     before = client.admin.command("ping")["operationTime"]
 
     def rolled() -> bool:
-        ballast.insert_many([{"x": os.urandom(1000)} for _ in range(500)])
+        _write(client, 500)
         try:
             (oldest,) = client["local"]["oplog.rs"].find().sort("$natural", 1).limit(1)
         except PyMongoError:  # it was cut under the very look
@@ -61,3 +60,12 @@ def roll_oplog(client: Client) -> None:
         return bool(oldest["ts"] > before)
 
     until(rolled, "the oplog to roll")
+
+
+def fill_oplog(client: Client) -> None:
+    """Leave more than half of the oplog filled."""
+    _write(client, 600)
+
+
+def _write(client: Client, kilobytes: int) -> None:
+    client["ballast"]["random"].insert_many([{"x": os.urandom(1000)} for _ in range(kilobytes)])

@@ -6,14 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pika
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
 
 from core.events import ChangeEvent
-from core.mq.topology import EXCHANGE, Topology
+from core.mq.topology import EXCHANGE
 from local_stack.stack import LocalStack
-from tests.cdc_harness import COLLECTIONS, contents, replay
+from tests.cdc_harness import contents, replay
 from tests.fault_harness import Rig, repeated
 from tests.tcp_proxy import Proxy
 
@@ -28,19 +26,6 @@ def proxy(rig: Rig) -> Iterator[Proxy]:
     with Proxy(int(rig.environment["RABBITMQ_PORT"])) as proxy:
         yield proxy
         rig.cdc.kill()
-
-
-@contextmanager
-def channel_of(rig: Rig) -> Iterator[BlockingChannel]:
-    """The broker as an operator has it."""
-    host, port = rig.environment["RABBITMQ_HOST"], int(rig.environment["RABBITMQ_PORT"])
-    with pika.BlockingConnection(pika.ConnectionParameters(host, port)) as connection:
-        yield connection.channel()
-
-
-def topology(rig: Rig) -> Topology:
-    names = rig.environment
-    return Topology(names["MONGO_DATABASE_NAME"], COLLECTIONS, names["RABBITMQ_QUEUE_NAME"])
 
 
 @pytest.mark.fault(11)
@@ -112,10 +97,7 @@ def test_a_leader_of_the_queue_that_moves(rig: Rig) -> None:
 @pytest.mark.fault(17)
 def test_a_full_queue_holds_the_stream_back(rig: Rig) -> None:
     """Refused messages wait, in order, until a consumer makes room; none is forgotten."""
-    names = topology(rig)
-    with channel_of(rig) as channel:
-        limited = {**names.arguments(), "x-max-length": _LIMIT}
-        channel.queue_declare(names.queue, durable=True, arguments=limited)
+    rig.limit_queue(_LIMIT)
     rig.start()
     rig.database.articles.insert_many([{"_id": n} for n in range(20 * _LIMIT)])
     rig.cdc.says("it refused a message", times=2)
@@ -129,8 +111,8 @@ def test_a_binding_that_is_deleted_comes_back(rig: Rig) -> None:
     """A message that no queue takes is returned, said, and sent again once it is bound again."""
     rig.start()
     with rig.load():
-        names = topology(rig)
-        with channel_of(rig) as channel:
+        names = rig.topology
+        with rig.channel() as channel:
             channel.queue_unbind(names.queue, EXCHANGE, f"{names.db}.articles")
         rig.cdc.says("no queue takes routing key")
     assert repeated(rig.converges(most=2)) <= _WINDOW
@@ -141,7 +123,7 @@ def test_an_exchange_that_is_deleted_is_a_gap(rig: Rig) -> None:
     """Nobody can tell what its loss took along, so it is declared, and everything read again."""
     rig.start()
     with rig.load():
-        with channel_of(rig) as channel:
+        with rig.channel() as channel:
             channel.exchange_delete(EXCHANGE)
         rig.cdc.says("cdc.gap_declared")
         rig.cdc.says("snapshot.completed", times=2)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 
 from core.events import ChangeEvent, Op
+from local_stack.ports import free_ports
 from tests.fault_harness import Rig, repeated
-from tests.tiny_mongod import roll_oplog
+from tests.tiny_mongod import fill_oplog, roll_oplog
 from tests.twin_harness import until
 
 _CHUNK = 500
@@ -78,6 +81,28 @@ def test_a_cursor_that_the_oplog_has_overtaken(tiny_rig: Rig) -> None:
     rig.cdc.says("cdc.gap_declared")
     rig.cdc.says("snapshot.completed", times=2)
     rig.converges(most=2, gaps=1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(17, 29)
+def test_the_oplogs_end_is_told_of_before_it_is_there(tiny_rig: Rig) -> None:
+    """A consumer that takes nothing holds the position; readiness warns while nothing is lost."""
+    rig = tiny_rig
+    (port,) = free_ports(1)
+    fill_oplog(rig.client)
+    rig.limit_queue(20)
+    rig.start(CDC_HTTP_PORT=str(port))
+    with rig.load():
+        rig.cdc.says("it refused a message")
+    until(lambda: "from the oplog's end" in readiness(port), "the warning", 40)
+    rig.converges(most=1000)
+
+
+def readiness(port: int) -> str:
+    """What /readyz says, whatever its status."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().read().decode()
 
 
 @pytest.mark.fault(14, 15)
