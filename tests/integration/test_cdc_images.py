@@ -87,7 +87,7 @@ def test_what_mongodb_cannot_send_at_all_is_set_aside(
 def test_what_is_no_valid_bson_is_set_aside(
     cdc: Cdc, database: Any, state: Any, queue: Queue
 ) -> None:
-    """A document that an old driver wrote wrongly is parked by its key, and those behind it flow."""
+    """A document that an old driver wrote wrongly is parked by its key; those behind it flow."""
     cdc.start(ready=True)
     # A binary of the old subtype 2, whose inner length says more than there is.
     binary = b"\x05a\0" + struct.pack("<i", 5) + b"\x02" + struct.pack("<i", 99) + b"x"
