@@ -6,8 +6,10 @@ Several may run: one leads, the others stand by and take over within seconds.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 
+import pymongo
 from pymongo.errors import PyMongoError
 
 from core.config import CdcConfig, MongoConfig, RabbitConfig
@@ -24,7 +26,7 @@ from data_cdc.operations.metrics import CdcMetrics
 from data_cdc.operations.vitals import live, ready
 from data_cdc.operations.watch import Watch
 from data_cdc.preflight import at_start
-from data_cdc.source.timing import GetMoreTimer
+from data_cdc.source.timing import StreamListener
 from data_cdc.transforms import load_chain
 
 _TIMEOUT_S = 3.0
@@ -60,24 +62,25 @@ def serve(
 
 
 def _run(context: Context) -> None:
-    client = Insistence(context).on(partial(_connect, context))
+    listener = StreamListener(context.metrics.getmore)
+    client = Insistence(context).on(partial(_connect, context, listener))
     log.info(_CONNECTED.format(context.mongo.address))
     with client, Watch(client, context.rabbitmq, context.metrics.now):
         at_start(client, context.mongo, context.cdc)
-        Service(context, client).run()
+        Service(context, client, listener).run()
 
 
-def _connect(context: Context) -> Client:
-    timer = GetMoreTimer(context.metrics.getmore)
-    return connect(context.mongo, timeout_s=_TIMEOUT_S, app="data_cdc", listeners=[timer])
+def _connect(context: Context, listener: StreamListener) -> Client:
+    return connect(context.mongo, timeout_s=_TIMEOUT_S, app="data_cdc", listeners=[listener])
 
 
 class Service:
     """One process among those that may lead."""
 
-    def __init__(self, context: Context, client: Client) -> None:
+    def __init__(self, context: Context, client: Client, listener: StreamListener) -> None:
         self._context = context
         self._client = client
+        self._listener = listener
         self._state = client[context.mongo.state_database]
         self._insistence = Insistence(context)
         self._store = StateStore(self._state)
@@ -94,7 +97,7 @@ class Service:
             self._await(lease)
             log.info("cdc.leading", epoch=lease.epoch)
             self._context.metrics.leads(leader=True)
-            Capture(self._context, self._client, lease).run()
+            Capture(self._context, self._client, self._listener, lease).run()
         except LeadershipLost:
             log.warning("cdc.leadership_lost", epoch=lease.epoch)
             return False
@@ -111,15 +114,17 @@ class Service:
                 if tries == 0:
                     log.info("cdc.standing_by")
                 if tries % _BEAT_EVERY_TRIES == 0:
-                    self._insistence.on(self._store.beat_as_standby)
+                    self._stand_by(self._store.beat_as_standby)
                 tries += 1
                 self._context.stop.wait(_TRY_EVERY_S)
         finally:
             if tries:
-                self._leave_standby()
+                self._stand_by(self._store.stand_by_no_more)
 
-    def _leave_standby(self) -> None:
+    def _stand_by(self, tell: Callable[[], None]) -> None:
+        """What others are told must not keep us from taking over."""
         try:
-            self._store.stand_by_no_more()
+            with pymongo.timeout(_TIMEOUT_S):
+                tell()
         except PyMongoError as error:
-            log.debug("standby.not_removed", reason=type(error).__name__)
+            log.debug("standby.not_told", reason=type(error).__name__)

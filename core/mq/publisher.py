@@ -43,6 +43,10 @@ _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max si
 class Unroutable(ServiceUnavailable):
     """The broker returned a message that no queue takes."""
 
+    def __init__(self, address: str, routing_key: str) -> None:
+        self.routing_key = routing_key
+        super().__init__("RabbitMQ", address, f"no queue takes routing key {routing_key!r}")
+
 
 class Refused(ServiceUnavailable):
     """The broker did not take a message: its queue is full, or lost."""
@@ -325,8 +329,7 @@ class Publisher:
             self._early.discard(self._confirmed)
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
-        cause = f"no queue takes routing key {method.routing_key!r}"
-        self._fail(Unroutable("RabbitMQ", self._config.address, cause))
+        self._fail(Unroutable(self._config.address, method.routing_key))
 
     def _set_blocked(self, blocked: bool) -> None:
         log.warning("broker.blocked" if blocked else "broker.unblocked", publisher=self._name)

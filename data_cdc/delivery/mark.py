@@ -16,6 +16,7 @@ from core.mq.publisher import Publisher, PublishInterrupted, Unroutable
 from core.mq.topology import EXCHANGE, Topology
 from data_cdc.errors import GapFound
 
+MARK = "mark"
 _NOTHING = b"null"
 # A quorum queue that has just come back may swallow what comes before it has a leader.
 _CONFIRM_S = 5.0
@@ -24,7 +25,7 @@ _CONFIRM_S = 5.0
 def bind_mark(connection: BlockingConnection, topology: Topology) -> None:
     """Mark the queue. Idempotent."""
     channel = connection.channel()
-    channel.queue_bind(topology.queue, EXCHANGE, _key(topology))
+    channel.queue_bind(topology.queue, EXCHANGE, mark_key(topology))
     channel.close()
 
 
@@ -33,24 +34,34 @@ def expect_mark(publisher: Publisher, topology: Topology, address: str) -> None:
 
     Raises GapFound when it is not there, and TransientError: open another publisher.
     """
-    message = Message(
-        routing_key=_key(topology),
-        body=_NOTHING,
-        message_id="",
-        type="mark",
-        timestamp=0,
-        headers={},
-    )
     try:
-        publisher.send(message, _CONFIRM_S)
+        publisher.send(mark(topology), _CONFIRM_S)
         confirmed = publisher.flush(_CONFIRM_S)
     except PublishInterrupted as error:
         if isinstance(error.cause, Unroutable):
-            raise GapFound(f"queue {topology.queue!r} is gone, or was made anew") from None
+            raise GapFound(mark_gone(topology)) from None
         raise
     if not confirmed:
         raise ServiceUnavailable("RabbitMQ", address, f"queue {topology.queue!r} confirms nothing")
 
 
-def _key(topology: Topology) -> str:
+def mark(topology: Topology) -> Message:
+    """What comes back where the marked queue is gone, and is nothing to a consumer."""
+    return Message(
+        routing_key=mark_key(topology),
+        body=_NOTHING,
+        message_id="",
+        type=MARK,
+        timestamp=0,
+        headers={},
+    )
+
+
+def mark_gone(topology: Topology) -> str:
+    """What it means that the mark came back."""
+    return f"queue {topology.queue!r} is gone, or was made anew"
+
+
+def mark_key(topology: Topology) -> str:
+    """The routing key that only the marked queue is bound to."""
     return f"{topology.db}.position.{topology.queue}"

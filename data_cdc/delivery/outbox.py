@@ -66,6 +66,11 @@ class Outbox:
         return len(self._waiting) + len(self._in_flight)
 
     @property
+    def size(self) -> int:
+        """Bytes of all bodies that are not confirmed."""
+        return self._bytes
+
+    @property
     def full(self) -> bool:
         """Whether the next message must wait; one message always fits, whatever its size."""
         return len(self) >= self._max_messages or self._bytes >= self._max_bytes

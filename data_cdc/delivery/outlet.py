@@ -9,20 +9,22 @@ from core.events import ChangeEvent, Event, Purge, encode
 from core.events.encode import CONTROL
 from core.logging import LineBudget, get_logger
 from data_cdc.context import Context
+from data_cdc.delivery.mark import MARK, mark
 from data_cdc.delivery.outbox import Entry, Outbox
 from data_cdc.delivery.oversize import Oversize
 from data_cdc.delivery.relay import Relay
-from data_cdc.errors import LeadershipLost, Stopping
+from data_cdc.errors import GapFound, LeadershipLost, Stopping
 from data_cdc.keeping.keeper import Keeper
 from data_cdc.keeping.offset import Offset
 from data_cdc.keeping.parked import LONGEST_NAME, Parked
-from data_cdc.keeping.position import Position
 from data_cdc.keeping.state import Heartbeat
 from data_cdc.leadership.lease import Lease
 
 _FULL_WAIT_S = 0.2
 _IDLE_SAVE_EVERY_S = 10.0
 _DRAIN_S = 8.0
+_EVENTS_PER_TICK = 64
+_MARK_EVERY_S = 10.0
 # The course's phrases: its followers search the log for them.
 _DETECTED = "Change detected and serialized for a data sample of type {}."
 _PUBLISHED = "Data of type '{}' published to RabbitMQ."
@@ -39,6 +41,7 @@ class Outlet:
     def __init__(self, context: Context, keeper: Keeper, lease: Lease) -> None:
         self.phase = "starting"
         self._format = context.cdc.message_format
+        self._topology = context.topology
         self._metrics = context.metrics
         self._stop = context.stop
         self._keeper = keeper
@@ -52,6 +55,8 @@ class Outlet:
         self._published = LineBudget("Data published to RabbitMQ.")
         self._count = 0
         self._next_idle_save = 0.0
+        self._next_mark = 0.0
+        self._untold = 0
 
     def begin(self, *, resumes: bool) -> None:
         """A new course of events. `resumes` tells that the queue holds what came before."""
@@ -69,6 +74,7 @@ class Outlet:
         """Hand over `event`; returns when there is room for the next.
 
         `offset` is safe once the event is confirmed; None while more belongs to it.
+        What was put may wait for its turn until the next `tick`.
         """
         try:
             message = self._oversize.fitting(encode(event, self._format))
@@ -82,14 +88,12 @@ class Outlet:
         if entry.key and self._detected.take(entry.collection):
             _say(_DETECTED, entry)
         self._outbox.append(entry)
-        self.tick()
-        while self._outbox.full:
-            self.tick(_FULL_WAIT_S)
+        self._turn()
 
     def advance(self, offset: Offset) -> None:
         """Nothing needs telling up to `offset`."""
         self._outbox.advance(offset)
-        self.tick()
+        self._turn()
 
     def rest(self, offset: Offset) -> None:
         """All up to `offset` was handed over, and nothing else is there.
@@ -110,12 +114,13 @@ class Outlet:
         if offset is not None:
             self.advance(offset)
 
-    def park_unread(self, after: Position) -> None:
-        """Set aside what MongoDB cannot send: all that is known of it is what it follows."""
-        token = str((after.token or {}).get("_data", after.time))
-        self._keeper.park(
-            Parked(id=f"oversize:{token}", collection="", key="", reason="unreadable")
-        )
+    def _turn(self) -> None:
+        """A look at the broker costs as much as an event: a few of them share one."""
+        self._untold += 1
+        if self._untold >= _EVENTS_PER_TICK:
+            self.tick()
+        while self._outbox.full:
+            self.tick(_FULL_WAIT_S)
 
     def tick(self, wait_s: float = 0.0) -> None:
         """Move what can be moved, wait up to `wait_s` for a confirm, keep what is due."""
@@ -123,6 +128,8 @@ class Outlet:
             raise Stopping
         if self._lease.lost:
             raise LeadershipLost
+        self._untold = 0
+        self._mark()
         self._move(wait_s)
 
     def flush(self) -> None:
@@ -133,8 +140,11 @@ class Outlet:
     def drain(self) -> None:
         """Wait, within bounds, until all is confirmed; keep the position; end the connection."""
         deadline = monotonic() + _DRAIN_S
-        while len(self._outbox) and monotonic() < deadline and self._relay.connected:
-            self._move(_FULL_WAIT_S)
+        try:
+            while len(self._outbox) and monotonic() < deadline and self._relay.connected:
+                self._move(_FULL_WAIT_S)
+        except GapFound as gap:
+            log.warning("cdc.gap_left_to_the_next_start", why=gap.why)
         self._keeper.keep(self._outbox.safe, now=True)
         self._relay.close()
         log.info("cdc.stopped", published=self._count, unconfirmed=len(self._outbox))
@@ -143,8 +153,16 @@ class Outlet:
         """End the connection. Idempotent."""
         self._relay.close()
 
+    def _mark(self) -> None:
+        """A queue that somebody deletes while we run must be noticed, too."""
+        if self._relay.connected and not self._outbox.full and monotonic() >= self._next_mark:
+            self._next_mark = monotonic() + _MARK_EVERY_S
+            self._outbox.append(Entry(mark(self._topology), "", "", None))
+
     def _move(self, wait_s: float) -> None:
         for entry in self._relay.pump(wait_s):
+            if entry.message.type == MARK:
+                continue
             self._count += 1
             self._metrics.confirmed(
                 entry.message.type, entry.collection, entry.size, entry.wall_ms, entry.sent_at

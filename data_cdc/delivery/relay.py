@@ -4,7 +4,6 @@ break sends again, in order, all that was not confirmed (go-back-N).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
 
 from pika.exceptions import AMQPError
@@ -16,11 +15,11 @@ from core.mq.publisher import Publisher, PublishInterrupted, Refused, Unroutable
 from core.mq.topology import declare
 from core.retry import Backoff
 from data_cdc.context import Context
-from data_cdc.delivery.mark import bind_mark, expect_mark
+from data_cdc.delivery.mark import bind_mark, expect_mark, mark_gone, mark_key
 from data_cdc.delivery.outbox import MAX_MESSAGES, Entry, Outbox
 from data_cdc.delivery.oversize import Oversize
 from data_cdc.errors import GapFound, LeaseExpired
-from data_cdc.keeping.parked import Parked
+from data_cdc.keeping.parked import Park
 from data_cdc.leadership.lease import Lease
 from data_cdc.preflight import broker_at_start
 
@@ -29,11 +28,10 @@ _NAME = "llm-twin-data-cdc"
 _LOCK = "data_cdc"
 # No confirm at all for so long, though the broker does not block: the connection is of no use.
 _CONFIRM_S = 30.0
+# Large messages over a slow line take their time before the first confirm.
+_SLOWEST_LINE = 64 * 1024
 
 log = get_logger()
-
-# Keeps what the broker will never take; returns once it is kept.
-Park = Callable[[Parked], None]
 
 
 class Relay:
@@ -112,6 +110,8 @@ class Relay:
                 return
         if wait_s and len(self._outbox):
             publisher.wait_confirmed(self._collected + 1, wait_s)
+        elif wait_s:
+            self._stop.wait(wait_s)
 
     def _collect(self, publisher: Publisher) -> list[Entry]:
         fresh = publisher.confirmed - self._collected
@@ -127,8 +127,10 @@ class Relay:
         self._metrics.republished(self._outbox.rewind())
         self.close()
         match error.cause:
-            case Unroutable():
+            case Unroutable(routing_key=key):
                 self._metrics.returned()
+                if key == mark_key(self._topology):
+                    raise GapFound(mark_gone(self._topology))
             case Refused():
                 self._metrics.nacked()
         if error.size_limit is not None:
@@ -202,8 +204,9 @@ class Relay:
         return publisher
 
     def _check_progress(self) -> None:
-        if monotonic() - self._progress_at > _CONFIRM_S:
-            cause = f"no confirm for {_CONFIRM_S:.0f} s"
+        allowed = _CONFIRM_S + self._outbox.size / _SLOWEST_LINE
+        if monotonic() - self._progress_at > allowed:
+            cause = f"no confirm for {allowed:.0f} s"
             raise PublishInterrupted(ServiceUnavailable("RabbitMQ", self._config.address, cause))
 
     def _postpone(self, error: TwinError) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 
 import pymongo
+from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
 from core.logging import get_logger
@@ -31,7 +32,10 @@ log = get_logger()
 
 
 class Keeper:
-    """Writes to the state database at a bounded pace. Use from one thread."""
+    """Writes to the state database at a bounded pace. Use from one thread.
+
+    `answered` are those of the finished snapshots in the last offset whose askers were told.
+    """
 
     def __init__(self, context: Context, store: StateStore) -> None:
         self._store = store
@@ -40,7 +44,7 @@ class Keeper:
         self._transforms = fingerprint(context.cdc.transforms)
         self._stop = context.stop
         self._kept: Offset | None = None
-        self._answered: set[str] = set()
+        self.answered: frozenset[str] = frozenset()
         self._next_save = 0.0
         self._next_beat = 0.0
 
@@ -78,7 +82,7 @@ class Keeper:
     def answer(self, request: str) -> None:
         """Take a request off the list."""
         if self._write("signals.not_answered", partial(self._store.answer, request)):
-            self._answered.add(request)
+            self.answered |= {request}
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say how we do."""
@@ -107,14 +111,16 @@ class Keeper:
 
     def _answer(self, offset: Offset) -> None:
         """Only after the end of a snapshot is kept: it would be lost with us otherwise."""
-        for request in set(offset.finished) - self._answered:
+        self.answered &= set(offset.finished)
+        for request in set(offset.finished) - self.answered:
             self.answer(request)
 
     def _write(self, failure: str, write: Callable[[], None]) -> bool:
         try:
             with pymongo.timeout(_TIMEOUT_S):
                 write()
-        except PyMongoError as error:
+        except (PyMongoError, BSONError) as error:
+            # BSONError: an `_id` of megabytes, twice in one record.
             log.warning(failure, waiting_for="MongoDB", reason=str(error)[:200])
             return False
         return True

@@ -13,9 +13,6 @@ from bson.timestamp import Timestamp
 
 from data_cdc.keeping.position import Position
 
-# How many finished snapshots are remembered, so that a request is not answered twice.
-_REMEMBERED = 16
-
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotTask:
@@ -70,12 +67,15 @@ class SnapshotTask:
         return replace(self, current=self.current + 1, after=None)
 
     def only(self, captured: Collection[str]) -> Self | None:
-        """The task without what is no longer captured; None where nothing is left."""
+        """The task without what is no longer captured; None where nothing is.
+
+        One that has only its end to tell is not over: what it has not seen must go.
+        """
         left = tuple(name for name in self.remaining if name in captured)
         done = tuple(name for name in self.collections[: self.current] if name in captured)
-        if not left:
+        if not (done or left):
             return None
-        after = self.after if left[0] == self.collection else None
+        after = self.after if left and left[0] == self.collection else None
         return replace(self, collections=done + left, current=len(done), after=after)
 
 
@@ -83,7 +83,7 @@ class SnapshotTask:
 class Offset:
     """After `position` in the stream, with `snapshots` to be made; the first one runs.
 
-    `finished` are the ids of the last snapshots that were completed.
+    `finished` are the ids of snapshots that were completed, until those who asked are told.
     """
 
     position: Position
@@ -97,11 +97,12 @@ class Offset:
 
     def at(self, position: Position) -> Self:
         """Further on in the stream."""
-        return replace(self, position=position)
+        # Made for every change, and so without the detour of `replace`.
+        return type(self)(position=position, snapshots=self.snapshots, finished=self.finished)
 
-    def with_task(self, task: SnapshotTask) -> Self:
-        """With one more snapshot, behind the others."""
-        return replace(self, snapshots=(*self.snapshots, task))
+    def with_task(self, task: SnapshotTask | None) -> Self:
+        """With one more snapshot, behind the others; None is none."""
+        return self if task is None else replace(self, snapshots=(*self.snapshots, task))
 
     def with_progress(self, task: SnapshotTask) -> Self:
         """With the running snapshot as far as `task` tells."""
@@ -109,8 +110,20 @@ class Offset:
 
     def without_running(self) -> Self:
         """With the running snapshot completed."""
-        done = (*self.finished, self.snapshots[0].id)[-_REMEMBERED:]
+        done = (*self.finished, self.snapshots[0].id)
         return replace(self, snapshots=self.snapshots[1:], finished=done)
+
+    def forgetting(self, answered: Collection[str]) -> Self:
+        """Without the finished ones whose askers were told."""
+        if not self.finished or not answered:
+            return self
+        return replace(self, finished=tuple(one for one in self.finished if one not in answered))
+
+    def will_read(self, collections: Collection[str]) -> bool:
+        """Whether a snapshot is to be made that has all of `collections` before it."""
+        return any(
+            task.keys is None and set(collections) <= set(task.remaining) for task in self.snapshots
+        )
 
     def knows(self, request: str) -> bool:
         """Whether a snapshot was begun for `request`, or completed."""

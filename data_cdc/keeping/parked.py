@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # An `_id` may have megabytes.
@@ -18,3 +19,7 @@ class Parked:
     reason: str
     op: str = ""
     size: int = 0
+
+
+# Keeps a record of a change; returns once that is kept.
+Park = Callable[[Parked], None]

@@ -18,11 +18,14 @@ from data_cdc.errors import LeadershipLost
 from data_cdc.keeping.offset import Offset, SnapshotTask
 from data_cdc.keeping.parked import Parked
 from data_cdc.keeping.position import Position
+from data_cdc.leadership.lease import LEASES
 
 CHECKPOINTS, STATUS, PARKED = "cdc_checkpoints", "cdc_status", "cdc_parked"
 _ID = "data_cdc"
 _STANDBY = "standby"
 FRESH_S = 15.0
+# An `_id` may have megabytes.
+_LONGEST_KEY = 1000
 # A standby that was killed leaves its record behind.
 _STANDBY_KEPT = timedelta(minutes=10)
 
@@ -72,12 +75,18 @@ class StateStore:
                 earlier, {"$set": {"epoch": self._epoch}}, upsert=True
             )
         except DuplicateKeyError:
+            self._catch_up()
             raise LeadershipLost from None
         kept = self._state[CHECKPOINTS].find_one({"_id": _ID}) or {}
         if kept.get("time") is None:
             return None
         collections = tuple(kept.get("collections", ()))
         return Checkpoint(_offset(kept), collections, kept.get("transforms", ""))
+
+    def _catch_up(self) -> None:
+        """A lease that was removed by hand counts from 1 again: let the next one be later."""
+        kept = self._state[CHECKPOINTS].find_one({"_id": _ID}) or {}
+        self._state[LEASES].update_one({"_id": _ID}, {"$max": {"epoch": kept.get("epoch", 0)}})
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint. Raises LeadershipLost where it is not ours any more."""
@@ -113,7 +122,7 @@ class StateStore:
         """Keep what names a change that cannot travel. The same one twice is one record."""
         record = {
             "collection": change.collection,
-            "key": change.key,
+            "key": change.key[:_LONGEST_KEY],
             "op": change.op,
             "reason": change.reason,
             "bytes": change.size,
@@ -154,10 +163,12 @@ class StateStore:
         """The last heartbeats of those that wait to take over."""
         return list(self._state[STATUS].find({"state": _STANDBY}))
 
-    def _set(self, fields: Mapping[str, Any]) -> None:
-        """A record that somebody deleted, to have everything read again, is not ours either."""
+    def _set(self, values: Mapping[str, Any]) -> None:
+        """Change our record. Raises LeadershipLost where it is another's by now, or gone: who
+        deletes it wants everything read again.
+        """
         done = self._state[CHECKPOINTS].update_one(
-            {"_id": _ID, "epoch": self._epoch}, {"$set": {**fields, "at": datetime.now(UTC)}}
+            {"_id": _ID, "epoch": self._epoch}, {"$set": {**values, "at": datetime.now(UTC)}}
         )
         if not done.matched_count:
             raise LeadershipLost

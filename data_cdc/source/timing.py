@@ -1,4 +1,4 @@
-"""How long MongoDB takes to answer a change stream, as its driver sees it."""
+"""What MongoDB's driver tells of a change stream: its answers' times, and how much they hold."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
-_GETMORE = "getMore"
+_BATCHES = {"aggregate": "firstBatch", "getMore": "nextBatch"}
 
 
-class GetMoreTimer(CommandListener):
-    """Tells `observe` the seconds of each answered getMore."""
+class StreamListener(CommandListener):
+    """Tells `observe` the seconds of each answered getMore, and counts what the last one holds.
+
+    The stream's are the only aggregations and getMores of this service's client.
+    """
 
     def __init__(self, observe: Callable[[float], None]) -> None:
+        self.batch = 0
         self._observe = observe
 
     def started(self, event: CommandStartedEvent) -> None:
@@ -25,7 +29,11 @@ class GetMoreTimer(CommandListener):
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """Called by the driver, in the thread that asked."""
-        if event.command_name == _GETMORE:
+        batch = _BATCHES.get(event.command_name)
+        if batch is None:
+            return
+        self.batch = len(event.reply.get("cursor", {}).get(batch, ()))
+        if event.command_name == "getMore":
             self._observe(event.duration_micros / 1e6)
 
     def failed(self, event: CommandFailedEvent) -> None:

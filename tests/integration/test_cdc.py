@@ -247,6 +247,21 @@ def test_a_queue_that_is_gone_is_a_gap(
     assert replay(received) == contents(database)
 
 
+@pytest.mark.fault(18)
+def test_a_queue_that_goes_while_it_runs_is_a_gap(
+    cdc: Cdc, database: Any, queue: Queue, names: Mapping[str, str]
+) -> None:
+    """Deleted and made anew at once, so that no message comes back: declared all the same."""
+    cdc.start(ready=True)
+    database.articles.insert_many([{"_id": number} for number in range(20)])
+    until(lambda: queue.depth() >= 20, "the messages that will be lost")
+    queue.delete()
+    queue.declare_anew(names["MONGO_DATABASE_NAME"])
+    cdc.says("cdc.gap_declared")
+    received = finish(database, queue)
+    assert replay(received) == contents(database)
+
+
 @pytest.mark.fault(6)
 def test_a_position_that_the_oplog_lost_is_a_gap(
     cdc: Cdc, database: Any, state: Any, queue: Queue

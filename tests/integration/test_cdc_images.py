@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bson.raw_bson import RawBSONDocument
 
 from core.events import ChangeEvent, Op
 from local_stack.stack import LocalStack
@@ -80,6 +82,21 @@ def test_what_mongodb_cannot_send_at_all_is_set_aside(
     assert not changes(received, "x" * 6_000_000)
     assert state.cdc_parked.find_one()["reason"] == "unreadable"
     assert cdc.text().count("event.parked") == 1
+
+
+def test_what_is_no_valid_bson_is_set_aside(
+    cdc: Cdc, database: Any, state: Any, queue: Queue
+) -> None:
+    """A document that an old driver wrote wrongly is parked by its key; those behind it flow."""
+    cdc.start(ready=True)
+    # A binary of the old subtype 2, whose inner length says more than there is.
+    binary = b"\x05a\0" + struct.pack("<i", 5) + b"\x02" + struct.pack("<i", 99) + b"x"
+    wrong = b"\x02_id\0" + struct.pack("<i", 6) + b"wrong\0" + binary + b"\0"
+    database.articles.insert_one(RawBSONDocument(struct.pack("<i", len(wrong) + 4) + wrong))
+    received = finish(database, queue)
+    assert replay(received).keys() == {("articles", '"sentinel"')}
+    parked = state.cdc_parked.find_one()
+    assert (parked["key"], parked["reason"]) == ('"wrong"', "undecodable")
 
 
 @pytest.fixture
