@@ -41,11 +41,6 @@ class Portion:
     refused: str | None = None
     reason: str = ""
 
-    @property
-    def events(self) -> Sequence[Event]:
-        """What to tell, alone."""
-        return [event for event, _ in self.steps]
-
 
 def next_portion(database: Database[dict[str, Any]], task: SnapshotTask) -> Portion:
     """Read on where `task` stands. Raises pymongo's errors and ReadTooEarly: try again.

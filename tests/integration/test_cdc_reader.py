@@ -61,7 +61,7 @@ def read(database: Database, begun: SnapshotTask) -> list[Portion]:
 
 
 def told(portions: list[Portion]) -> list[Event]:
-    return [event for portion in portions for event in portion.events]
+    return [event for portion in portions for event, _ in portion.steps]
 
 
 def keys(portions: list[Portion], op: Op = Op.READ) -> list[str]:
