@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from pika.exceptions import AMQPError
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from qdrant_client import models
@@ -16,7 +17,8 @@ from console.output import fail, print_json, print_table
 from core.config import Settings
 from core.errors import TwinError
 from core.mongo import connect, explain
-from core.mq.connection import open_blocking
+from core.mq.connection import explain as explain_broker
+from core.mq.connection import open_briefly
 from core.mq.topology import Topology, queue_depth, queue_exists
 from core.qdrant.client import client_of, explained
 from core.qdrant.schema import FAMILIES, NOT_DELETED, cleaned_name, vector_name
@@ -107,15 +109,15 @@ def _snapshot(task: SnapshotTask) -> dict[str, Any]:
 
 def _rabbitmq(settings: Settings) -> dict[str, Any]:
     topology = Topology(settings.mongo.database, settings.cdc.collections, settings.rabbitmq.queue)
-    connection = open_blocking(settings.rabbitmq, "twin-status")
     try:
-        depths = {
-            queue: queue_depth(connection.channel(), queue)
-            for queue in (topology.queue, topology.dead_queue)
-            if queue_exists(connection, queue)
-        }
-    finally:
-        connection.close()
+        with open_briefly(settings.rabbitmq, "twin-status") as connection:
+            depths = {
+                queue: queue_depth(connection.channel(), queue)
+                for queue in (topology.queue, topology.dead_queue)
+                if queue_exists(connection, queue)
+            }
+    except AMQPError as error:
+        raise explain_broker(error, settings.rabbitmq) from error
     return {"queues": depths}
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from bson.codec_options import DatetimeConversion
+from dns.exception import DNSException, FormError
+from dns.exception import SyntaxError as NameSyntaxError
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError as DriverConfigurationError
-from pymongo.errors import ConnectionFailure, InvalidURI, OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 
 from core.config import MongoConfig
@@ -20,6 +23,11 @@ Client = MongoClient[dict[str, Any]]
 _VARIABLE = "MONGO_DATABASE_HOST"
 _UNAUTHORISED = (13, 18)
 _UNKNOWN_NAME = ("Name or service not known", "nodename nor servname", "name resolution")
+_MALFORMED = (DriverConfigurationError, ValueError, OSError, UserWarning)
+_SRV_HINT = (
+    "The name in the mongodb+srv:// URI does not resolve: check MONGO_DATABASE_HOST, "
+    "unless the DNS is away."
+)
 _NAME_HINT = (
     "The host names of a replica set must resolve where the client runs: run the command "
     "inside its container (the make targets do), or set MONGO_DATABASE_HOST to names that do."
@@ -41,11 +49,13 @@ def connect(
     ConfigurationError for a URI that no retry can mend.
     """
     client = client_of(config, timeout_s=timeout_s, app=app, listeners=listeners)
-    try:
-        client.admin.command("ping")
-    except (ConnectionFailure, OperationFailure) as error:
-        client.close()
-        raise explain(error, config) from error
+    with ExitStack() as undo:
+        undo.callback(client.close)
+        try:
+            client.admin.command("ping")
+        except PyMongoError as error:
+            raise _explain_at_start(error, config) from error
+        undo.pop_all()
     return client
 
 
@@ -56,7 +66,10 @@ def client_of(
     app: str,
     listeners: Sequence[CommandListener] = (),
 ) -> Client:
-    """A client that has not yet tried to reach anything."""
+    """A client that has not yet tried to reach anything, but for the DNS (mongodb+srv://).
+
+    Raises as `connect` does.
+    """
     try:
         return _strict_client(
             config.uri.get_secret_value(),
@@ -72,8 +85,8 @@ def client_of(
             datetime_conversion=DatetimeConversion.DATETIME_AUTO,
             unicode_decode_error_handler="replace",
         )
-    except (InvalidURI, DriverConfigurationError, ValueError, OSError, UserWarning) as error:
-        raise ConfigurationError(_VARIABLE, _plain(error)) from None
+    except _MALFORMED as error:
+        raise _explain_at_start(error, config) from None
 
 
 def _strict_client(uri: str, **options: Any) -> Client:
@@ -90,6 +103,23 @@ def explain(error: Exception, config: MongoConfig) -> ServiceUnavailable | Confi
     cause = _plain(error)
     hint = _NAME_HINT if any(text in cause for text in _UNKNOWN_NAME) else ""
     return ServiceUnavailable("MongoDB", config.address, cause, hint)
+
+
+def _explain_at_start(
+    error: Exception, config: MongoConfig
+) -> ServiceUnavailable | ConfigurationError:
+    """What it means when nothing has worked yet."""
+    if _does_not_resolve(error.__cause__):
+        return ServiceUnavailable("MongoDB", config.address, _plain(error), _SRV_HINT)
+    if isinstance(error, _MALFORMED):
+        return ConfigurationError(_VARIABLE, _plain(error))
+    return explain(error, config)
+
+
+def _does_not_resolve(cause: BaseException | None) -> bool:
+    """Whether waiting may help: a name that nobody knows and a DNS that is away look the same."""
+    is_no_name = isinstance(cause, NameSyntaxError | FormError)
+    return isinstance(cause, DNSException) and not is_no_name
 
 
 def _plain(error: Exception) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from bson.errors import BSONError
 from bson.timestamp import Timestamp
 from pymongo.errors import PyMongoError
 
 from core.config import MongoConfig
 from core.documents import identifier_of
+from core.errors import DocumentRejected
 from core.events import ChangeEvent
 from core.mongo import Client, connect, explain
 from core.versions import INCREMENT_BITS, MAX_INCREMENT
@@ -21,7 +23,8 @@ class Documents(Protocol):
     def fetch(self, event: ChangeEvent) -> Mapping[str, Any] | None:
         """The document of `event`, as of the event or later; None if it is gone since.
 
-        A later state does no harm: the event that made it follows. Raises TransientError.
+        A later state does no harm: the event that made it follows. Raises TransientError,
+        and PoisonError for a document that nobody can decode.
         """
 
     def close(self) -> None:
@@ -48,6 +51,11 @@ class MongoDocuments:
                 return collection.find_one(query, session=session)
         except PyMongoError as error:
             raise explain(error, self._config) from error
+        except BSONError as error:
+            entry = f"{event.collection}/{event.key}"
+            raise DocumentRejected(
+                entry, f"its BSON cannot be decoded: {error}", reason="undecodable", stage="read"
+            ) from error
 
     def close(self) -> None:
         """See `Documents`."""

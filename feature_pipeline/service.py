@@ -11,12 +11,12 @@ from core.embedding import load_embedder
 from core.logging import get_logger
 from core.mq.consumer import Consumer
 from core.mq.dead_letters import DeadLetters
-from core.mq.topology import Topology, declare
+from core.mq.topology import Topology
 from core.qdrant.client import client_of
 from core.qdrant.schema import EmbeddingSpace
 from feature_pipeline.flow import build_flow, run_flow
 from feature_pipeline.reference import MongoDocuments
-from feature_pipeline.startup import prepare_qdrant
+from feature_pipeline.startup import prepare_qdrant, prepare_queue
 from feature_pipeline.store import QdrantStore
 from feature_pipeline.writer import Stopping, Writer
 
@@ -63,7 +63,7 @@ def run(settings: Settings, stop: StopSignal) -> None:
 
 def _consume(settings: Settings, topology: Topology) -> Consumer:
     def prepare(connection: BlockingConnection) -> None:
-        declare(connection, topology)
+        prepare_queue(connection, topology, settings)
 
     return Consumer(
         settings.rabbitmq, topology.queue, prepare=prepare, name="llm-twin-feature-pipeline"

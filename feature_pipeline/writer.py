@@ -109,7 +109,11 @@ class Writer:
         told = self._received.take(event.collection)
         if told:
             log.info("Received message.", data_type=event.collection, **_about(event))
-        content = self._content(event)
+        try:
+            content = self._content(event)
+        except PoisonError as error:
+            self._set_aside(item, error)
+            return None
         if content is None:
             # What a reference points to is gone: the delete follows.
             return None if event.by_reference else _Change(item, event, None)

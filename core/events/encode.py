@@ -69,13 +69,21 @@ def encode(event: Event, message_format: MessageFormat = "envelope") -> Message:
             return _control(event, Op.SNAPSHOT_COMPLETED, _completed(event))
 
 
+def without_before(message: Message) -> Message | None:
+    """The message without the document as it was before; None where it has none."""
+    body = json.loads(message.body)
+    if _is_flat(body) or body.get("before") is None:
+        return None
+    return replace(message, body=_dump({**body, "before": None}))
+
+
 def by_reference(message: Message) -> Message | None:
     """The message without its document, which the consumer reads from MongoDB by its key.
 
     None where there is no document to leave out.
     """
     body = json.loads(message.body)
-    if "entry_id" in body:  # only the flat form has it beside the document's own fields
+    if _is_flat(body):
         if body.get("__deleted"):
             return None
         names = {name: body[name] for name in ("entry_id", "type")}
@@ -84,6 +92,11 @@ def by_reference(message: Message) -> Message | None:
         return None
     states = {"before": None, "after": None, "updateDescription": None}
     return replace(message, body=_dump({**body, **states, REFERENCE: True}))
+
+
+def _is_flat(body: Mapping[str, Any]) -> bool:
+    """Only the flat form has it, beside the document's own fields."""
+    return "entry_id" in body
 
 
 def extended_json(value: Any) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import (
-    AMQPConnectionError,
     AMQPError,
     AuthenticationError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
+    StreamLostError,
 )
 
 from core.config import RabbitConfig
 from core.errors import ConfigurationError, ServiceUnavailable, TwinError
 
 HEARTBEAT_S = 30
+_BRIEFLY_S = 10.0
 
 # pika names these for any connection that ends in the handshake, a broker's death among them;
 # only the broker's own reply (ACCESS_REFUSED, NOT_ALLOWED) says that it refuses us.
@@ -71,5 +75,19 @@ def open_blocking(config: RabbitConfig, name: str) -> pika.BlockingConnection:
     """A connection for one caller's thread. Raises ServiceUnavailable or ConfigurationError."""
     try:
         return pika.BlockingConnection(parameters(config, name))
-    except (AMQPConnectionError, AMQPError, OSError) as error:
+    except (AMQPError, AMQPConnectorException, OSError) as error:
         raise explain(error, config) from error
+
+
+def open_briefly(config: RabbitConfig, name: str) -> pika.BlockingConnection:
+    """One for a few calls. It breaks after 10 s, with an AMQPError, whatever it waits for.
+
+    Raises ServiceUnavailable or ConfigurationError.
+    """
+    connection = open_blocking(config, name)
+    # A blocking call has no limit but the heartbeat's, which is twice 35 s. The connection's
+    # own timers run in its thread after the call only; those of what is below it, meanwhile.
+    below = connection._impl  # noqa: SLF001
+    silence = StreamLostError(f"it was not done within {_BRIEFLY_S:.0f} s")
+    below.ioloop.call_later(_BRIEFLY_S, partial(below._terminate_stream, silence))  # noqa: SLF001
+    return connection

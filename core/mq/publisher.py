@@ -31,7 +31,7 @@ from core.mq.topology import EXCHANGE
 
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 5.0
-_LOCK_HEARTBEAT_S = 3
+_EXCLUSIVE_HEARTBEAT_S = 3
 
 log = get_logger()
 
@@ -82,10 +82,10 @@ class _Connection(SelectConnection):  # type: ignore[misc]  # pika publishes no 
 class Publisher:
     """Publishes to one exchange. Use from one thread; open it with `with`.
 
-    `window` bounds the messages without a confirm. `lock` names an exclusive queue that
-    the connection holds while it lives, so that no second publisher with the same lock
+    `window` bounds the messages without a confirm. `exclusive_queue` names a queue that
+    the connection holds while it lives, so that no second publisher with the same one
     can be open at any time: the broker sees to it, whatever clocks and processes do.
-    Raises ServiceUnavailable, also while another holds the lock, or ConfigurationError
+    Raises ServiceUnavailable, also while another holds that queue, or ConfigurationError
     when the broker cannot be reached.
     """
 
@@ -96,11 +96,11 @@ class Publisher:
         exchange: str = EXCHANGE,
         window: int = 512,
         name: str = "llm-twin-publisher",
-        lock: str | None = None,
+        exclusive_queue: str | None = None,
     ) -> None:
         self._config = config
         self._exchange = exchange
-        self._lock = lock
+        self._exclusive_queue = exclusive_queue
         self._window = window
         self._name = name
         self._state = threading.Condition()
@@ -116,6 +116,7 @@ class Publisher:
         self._sent = 0
         self._connection: _Connection | None = None
         self._channel: Any = None
+        self._framing: Framing | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -199,7 +200,7 @@ class Publisher:
         return self.wait_confirmed(self.sent, timeout_s)
 
     def interrupt(self, cause: TwinError) -> None:
-        """End the connection, and so the lock, as soon as may be. From any thread."""
+        """End the connection, and so the exclusive queue, as soon as may be. From any thread."""
         with self._state:
             if self._connection is not None:
                 self._connection.ioloop.add_callback_threadsafe(partial(self._fail, cause))
@@ -213,11 +214,11 @@ class Publisher:
         if self._thread.is_alive():
             self._thread.join(_CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            # A broker that does not answer a close would let the lock be held for ever.
+            # A broker that does not answer a close would let us hold the exclusive queue for ever.
             self._cut()
             self._thread.join(_CLOSE_TIMEOUT_S)
 
-    # -- the caller's side, with the lock held ---------------------------------
+    # -- the caller's side, with the state locked ------------------------------
 
     def _has_room(self) -> bool:
         return self._sent - self._confirmed < self._window and not self._blocked
@@ -270,11 +271,11 @@ class Publisher:
         self._framing = Framing(self._exchange, channel.channel_number, frame_max)
         channel.add_on_close_callback(lambda _, error: self._fail(explain(error, self._config)))
         channel.add_on_return_callback(self._on_return)
-        if self._lock is None:
+        if self._exclusive_queue is None:
             self._await_confirms(None)
             return
         channel.queue_declare(
-            self._lock,
+            self._exclusive_queue,
             exclusive=True,
             arguments={"x-queue-type": "classic"},
             callback=self._await_confirms,
@@ -284,8 +285,8 @@ class Publisher:
         self._channel.confirm_delivery(self._on_confirm, callback=self._on_ready)
 
     def _heartbeat_s(self) -> int:
-        """How long a lock outlives a process that was paused: the broker waits for two of these."""
-        return HEARTBEAT_S if self._lock is None else _LOCK_HEARTBEAT_S
+        """A process that was paused keeps its exclusive queue for two of these."""
+        return HEARTBEAT_S if self._exclusive_queue is None else _EXCLUSIVE_HEARTBEAT_S
 
     def _on_ready(self, _frame: Any) -> None:
         with self._state:
@@ -305,7 +306,7 @@ class Publisher:
             self._fail(explain(error, self._config))
 
     def _publish(self, batch: list[Message]) -> None:
-        if not self._channel.is_open or self._connection is None:
+        if not self._channel.is_open or self._connection is None or self._framing is None:
             raise ChannelWrongStateError("the channel is closed")
         for frames in self._framing.writes(batch):
             self._connection.write(frames)

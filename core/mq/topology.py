@@ -11,6 +11,7 @@ queue at least once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from core.logging import get_logger
 EXCHANGE = "llm_twin.cdc"
 DEAD_LETTER_EXCHANGE = "llm_twin.dlx"
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 406
+# What the broker also says with 404, of a queue that is there and without its process or leader.
+_UNREACHABLE = re.compile("inaccessible|stopped by supervisor|failed to restart|due to timeout")
 
 # A crashing consumer returns its whole prefetch, so a small limit would
 # dead-letter the innocent: this is a backstop only.
@@ -99,7 +102,7 @@ def queue_exists(connection: BlockingConnection, queue: str) -> bool:
     try:
         channel.queue_declare(queue, passive=True)
     except ChannelClosedByBroker as error:
-        if error.reply_code != _NOT_FOUND:
+        if error.reply_code != _NOT_FOUND or _UNREACHABLE.search(error.reply_text):
             raise
         return False
     channel.close()

@@ -20,6 +20,10 @@ MARK = "mark"
 _NOTHING = b"null"
 # A quorum queue that has just come back may swallow what comes before it has a leader.
 _CONFIRM_S = 5.0
+_REMEDY = (
+    "If it stays so, the queue has lost its leader: delete it, and data_cdc declares a gap "
+    "and reads everything again, where CDC_SNAPSHOT_MODE lets it."
+)
 
 
 def bind_mark(connection: BlockingConnection, topology: Topology) -> None:
@@ -42,7 +46,8 @@ def expect_mark(publisher: Publisher, topology: Topology, address: str) -> None:
             raise GapFound(mark_gone(topology)) from None
         raise
     if not confirmed:
-        raise ServiceUnavailable("RabbitMQ", address, f"queue {topology.queue!r} confirms nothing")
+        cause = f"queue {topology.queue!r} confirms nothing"
+        raise ServiceUnavailable("RabbitMQ", address, cause, _REMEDY)
 
 
 def mark(topology: Topology) -> Message:

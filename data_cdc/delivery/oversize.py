@@ -6,17 +6,18 @@ one connection.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from core.events import Message
-from core.events.encode import by_reference
+from core.events.encode import by_reference, without_before
 from core.logging import get_logger
 
 log = get_logger()
 
 
 class Oversize:
-    """Makes messages fit: by reference, which the consumer resolves, or not at all."""
+    """Makes messages fit: without the state before, by reference, or not at all."""
 
     def __init__(self, treatment: Literal["reference", "park"]) -> None:
         self._treatment = treatment
@@ -30,13 +31,21 @@ class Oversize:
         """What can be sent for `message`; None where it must be set aside."""
         if self._fits(message):
             return message
-        if self._treatment == "park":
-            return None
-        short = by_reference(message)
-        if short is None or not self._fits(short):
-            return None
-        log.warning("event.by_reference", event_id=message.message_id, bytes=len(message.body))
-        return short
+        for said, short in self._shorter(message):
+            if self._fits(short):
+                log.warning(said, event_id=message.message_id, bytes=len(message.body))
+                return short
+        return None
+
+    def _shorter(self, message: Message) -> Iterator[tuple[str, Message]]:
+        """The ways to tell it, the fullest first."""
+        # A delete that is not told would leave its document at the consumer's for ever.
+        bare = without_before(message)
+        if bare is not None:
+            yield "event.without_before", bare
+        short = by_reference(message) if self._treatment == "reference" else None
+        if short is not None:
+            yield "event.by_reference", short
 
     def _fits(self, message: Message) -> bool:
         return self._limit is None or len(message.body) <= self._limit

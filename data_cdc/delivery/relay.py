@@ -10,7 +10,7 @@ from pika.exceptions import AMQPError
 
 from core.errors import ServiceUnavailable, TransientError, TwinError
 from core.logging import get_logger
-from core.mq.connection import explain, open_blocking
+from core.mq.connection import explain, open_briefly
 from core.mq.publisher import Publisher, PublishInterrupted, Refused, Unroutable
 from core.mq.topology import declare
 from core.retry import Backoff
@@ -25,7 +25,7 @@ from data_cdc.preflight import broker_at_start
 
 _NAME = "llm-twin-data-cdc"
 # The exclusive queue whose holder may publish changes of a database.
-_LOCK = "data_cdc"
+_HOLDER = "data_cdc"
 # No confirm at all for so long, though the broker does not block: the connection is of no use.
 _CONFIRM_S = 30.0
 # Large messages over a slow line take their time before the first confirm.
@@ -177,7 +177,7 @@ class Relay:
 
     def _prepare(self) -> None:
         """Make sure that exchange, queue and bindings are there."""
-        connection = open_blocking(self._config, f"{_NAME}-topology")
+        connection = open_briefly(self._config, f"{_NAME}-topology")
         try:
             if not self._looked:
                 broker_at_start(connection, self._topology, self._cdc)
@@ -192,7 +192,10 @@ class Relay:
 
     def _open(self) -> Publisher:
         publisher = Publisher(
-            self._config, window=MAX_MESSAGES, name=_NAME, lock=f"{self._topology.db}.{_LOCK}"
+            self._config,
+            window=MAX_MESSAGES,
+            name=_NAME,
+            exclusive_queue=f"{self._topology.db}.{_HOLDER}",
         ).__enter__()
         try:
             if self.expects_mark:

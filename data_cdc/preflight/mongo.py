@@ -18,7 +18,8 @@ from data_cdc.operations.watch import clock_skew
 from data_cdc.preflight.findings import Finding, error
 
 _VARIABLE = "MONGO_DATABASE_HOST"
-_OLDEST = (4, 4)
+# Before, nothing reads with read concern "snapshot" outside a transaction.
+_OLDEST = (5, 0)
 _IMAGES_SINCE = (6, 0)
 _UNAUTHORISED = 13
 _LEAST_HOURS = 24.0
@@ -64,7 +65,7 @@ def _deployment(subject: Subject) -> Iterator[Finding]:
 def _version(subject: Subject) -> Iterator[Finding]:
     told = subject.client.server_info()
     if _numbers(told) < _OLDEST:
-        problem = f"MongoDB {told['version']} is older than 4.4, which change streams need here"
+        problem = f"MongoDB {told['version']} is older than 5.0, which reads at one time need"
         yield error("version", ConfigurationError(_VARIABLE, problem, "Use a newer one."))
     else:
         yield Finding("version", "ok", f"MongoDB {told['version']}")
@@ -117,14 +118,44 @@ def _write_state(subject: Subject) -> None:
     state[STATUS].update_one({"_id": "preflight"}, {"$set": {"at": None}})
 
 
+def _collections(subject: Subject) -> Iterator[Finding]:
+    found = _listed(subject)
+    strange = list(strangers(found))
+    yield from strange
+    if not strange:
+        yield Finding("collections", "ok", f"{len(found)} of {len(subject.cdc.collections)} are there")
+
+
+def _listed(subject: Subject) -> Mapping[str, Mapping[str, Any]]:
+    database, names = subject.client[subject.mongo.database], [*subject.cdc.collections]
+    listed = database.list_collections(filter={"name": {"$in": names}})
+    return {told["name"]: told for told in listed}
+
+
+def strangers(found: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """The names that are to be captured and cannot be; `found` is what MongoDB lists of them."""
+    for problem, is_one in _UNCAPTURABLE.items():
+        if names := [name for name, told in found.items() if is_one(told)]:
+            remedy = "Take it out of CDC_COLLECTIONS."
+            cause = ConfigurationError("CDC_COLLECTIONS", f"{_and(names)}: {problem}", remedy)
+            yield error("collections", cause)
+
+
+def _is_collection(told: Mapping[str, Any]) -> bool:
+    return bool(told.get("type", "collection") == "collection")
+
+
+_UNCAPTURABLE: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "a view or a time series has no change stream": lambda told: not _is_collection(told),
+    "a capped collection cannot be read as of one time": lambda told: bool(
+        told.get("options", {}).get("capped")
+    ),
+}
+
+
 def _images(subject: Subject) -> Iterator[Finding]:
-    database, names = subject.client[subject.mongo.database], subject.cdc.collections
-    found = {
-        told["name"]: told for told in database.list_collections(filter={"name": {"$in": [*names]}})
-    }
-    yield from images(
-        subject.cdc, found, can=_numbers(subject.client.server_info()) >= _IMAGES_SINCE
-    )
+    can = _numbers(subject.client.server_info()) >= _IMAGES_SINCE
+    yield from images(subject.cdc, _listed(subject), can=can)
 
 
 def images(
@@ -134,15 +165,8 @@ def images(
 
     `found` is what MongoDB lists of them; `can` tells whether this version keeps images.
     """
-    strange = [
-        name for name, told in found.items() if told.get("type", "collection") != "collection"
-    ]
-    if strange:
-        yield Finding(
-            "collections", "warning", f"{_and(strange)}: a view or time series has no change stream"
-        )
     keeping = [name for name, told in found.items() if _keeps(told)]
-    lacking = [name for name in found if name not in keeping and name not in strange]
+    lacking = [name for name in found if name not in keeping]
     if cdc.pre_images and not can:
         yield Finding("images", "warning", "CDC_PRE_IMAGES needs MongoDB 6.0 or newer")
     elif cdc.pre_images and lacking:
@@ -243,6 +267,7 @@ _LOOKS: dict[str, Callable[[Subject], Iterator[Finding]]] = {
     "deployment": _deployment,
     "version": _version,
     "rights": _rights,
+    "collections": _collections,
     "images": _images,
     "oplog": _oplog,
     "clock": _clock,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 
 import pymongo
 from pika import BlockingConnection
@@ -13,7 +12,7 @@ from core.config import CdcConfig, MongoConfig, Settings
 from core.errors import ConfigurationError, ServiceUnavailable, TwinError
 from core.logging import get_logger
 from core.mongo import Client, connect
-from core.mq.connection import explain, open_blocking
+from core.mq.connection import explain, open_briefly
 from core.mq.topology import Topology
 from data_cdc.preflight.broker import look_at_broker, look_at_server
 from data_cdc.preflight.findings import Finding, error
@@ -75,7 +74,7 @@ def _mongo(settings: Settings) -> list[Finding]:
 def _rabbitmq(settings: Settings) -> list[Finding]:
     topology = Topology(settings.mongo.database, settings.cdc.collections, settings.rabbitmq.queue)
     try:
-        with closing(open_blocking(settings.rabbitmq, "data_cdc-preflight")) as connection:
+        with open_briefly(settings.rabbitmq, "data_cdc-preflight") as connection:
             return list(look_at_broker(connection, topology, settings.cdc))
     except (AMQPError, OSError) as problem:
         raise explain(problem, settings.rabbitmq) from problem

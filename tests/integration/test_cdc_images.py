@@ -129,3 +129,18 @@ def test_a_document_by_reference_is_found_and_deleted_like_any_other(
         twin.db.articles.delete_one({"_id": "long"})
         assert twin.report().in_step
         assert not twin.dead_letters()
+
+
+@pytest.mark.parametrize(("treatment", "told"), [("reference", [Op.CREATE]), ("park", [])])
+@pytest.mark.usefixtures("with_images", "narrow_broker")
+def test_a_delete_is_told_though_the_state_before_is_too_large(
+    cdc: Cdc, database: Any, state: Any, queue: Queue, treatment: str, told: list[Op]
+) -> None:
+    """It travels without that state, also where what does not fit is set aside."""
+    cdc.start(ready=True, CDC_PRE_IMAGES="true", CDC_OVERSIZE_MESSAGES=treatment)
+    database.articles.insert_one({"_id": "a", "content": "x" * 5000})
+    database.articles.delete_one({"_id": "a"})
+    events = changes(finish(database, queue), "a")
+    assert [event.op for event in events] == [*told, Op.DELETE]
+    assert events[-1].before is None
+    assert state.cdc_parked.count_documents({}) == 1 - len(told)

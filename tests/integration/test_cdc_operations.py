@@ -215,9 +215,9 @@ def test_preflight_of_a_stack_in_order(environment: Mapping[str, str]) -> None:
     """One line for each check, and status 0; queue and exchanges are not made by looking."""
     status, told = preflight(environment)
     checks = [line.split(maxsplit=2)[1] for line in told.splitlines()]
-    assert (status, checks[:6]) == (
+    assert (status, checks[:7]) == (
         0,
-        ["deployment", "version", "rights", "images", "oplog", "clock"],
+        ["deployment", "version", "rights", "collections", "images", "oplog", "clock"],
     )
     assert not [line for line in told.splitlines() if line.startswith(("warning", "error"))]
     assert f"queue {environment['RABBITMQ_QUEUE_NAME']} is not there yet" in told
@@ -251,6 +251,22 @@ def test_preflight_tells_how_to_enable_pre_images(
     database.command("collMod", "articles", changeStreamPreAndPostImages={"enabled": True})
     _, told = preflight(wanting)
     assert "articles keep images" in told
+
+
+def test_what_cannot_be_captured_ends_the_service_at_its_start(
+    environment: Mapping[str, str], database: Any, tmp_path: Path
+) -> None:
+    """A view and a capped collection are errors that name the setting."""
+    database.create_collection("articles", capped=True, size=4096)
+    database.create_collection("posts", viewOn="articles", pipeline=[])
+    status, told = preflight(environment)
+    assert status == 4
+    assert "posts: a view" in told
+    assert "articles: a capped collection" in told
+    with cdc_process(environment, tmp_path) as cdc:
+        cdc.start()
+        assert cdc.wait() == 2
+        assert "CDC_COLLECTIONS: posts: a view" in cdc.text()
 
 
 def test_preflight_of_services_that_are_away(environment: Mapping[str, str]) -> None:

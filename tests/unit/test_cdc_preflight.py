@@ -14,7 +14,7 @@ from core.errors import ConfigurationError
 from core.mq.topology import Topology
 from data_cdc.preflight.broker import server
 from data_cdc.preflight.findings import Finding, error
-from data_cdc.preflight.mongo import images, oplog
+from data_cdc.preflight.mongo import images, oplog, strangers
 from data_cdc.preflight.report import log_findings
 
 HOUR = 3600
@@ -27,9 +27,11 @@ def cdc() -> CdcConfig:
     return replace(load_settings(None).cdc, pre_images=False, oversize_messages="reference")
 
 
-def collection(name: str, *, keeps: bool = False, kind: str = "collection") -> Mapping[str, Any]:
-    options = {"changeStreamPreAndPostImages": {"enabled": True}} if keeps else {}
-    return {"name": name, "type": kind, "options": options}
+def collection(
+    name: str, *, keeps: bool = False, kind: str = "collection", capped: bool = False
+) -> Mapping[str, Any]:
+    images = {"changeStreamPreAndPostImages": {"enabled": keeps}}
+    return {"name": name, "type": kind, "options": {**images, "capped": capped}}
 
 
 @pytest.mark.parametrize(
@@ -95,10 +97,24 @@ def test_an_old_mongodb_has_no_pre_images(cdc: CdcConfig) -> None:
     assert [finding.level for finding in found] == ["warning"]
 
 
-def test_a_view_is_not_captured(cdc: CdcConfig) -> None:
-    """A captured name that is a view never changes for a stream."""
-    found = images(cdc, {"posts": collection("posts", kind="view")}, can=True)
-    assert ("collections", "warning") in {(one.check, one.level) for one in found}
+@pytest.mark.parametrize(
+    ("kind", "capped", "words"),
+    [
+        ("view", False, "posts: a view or a time series has no change stream"),
+        ("timeseries", False, "posts: a view or a time series has no change stream"),
+        ("collection", True, "posts: a capped collection cannot be read"),
+    ],
+)
+def test_what_cannot_be_captured_is_an_error(kind: str, capped: bool, words: str) -> None:
+    """A view never changes for a stream, and a capped collection cannot be read at one time."""
+    listed = {
+        "posts": collection("posts", kind=kind, capped=capped),
+        "articles": collection("articles"),
+    }
+    (found,) = strangers(listed)
+    assert (found.check, found.level) == ("collections", "error")
+    assert words in found.sentence
+    assert "CDC_COLLECTIONS" in found.sentence
 
 
 @pytest.mark.parametrize(

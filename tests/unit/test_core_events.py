@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from core.documents import document_key, entry_id, identifier_of
 from core.errors import MalformedEvent
 from core.events import ChangeEvent, Event, Op, Purge, SnapshotCompleted, decode, encode
-from core.events.encode import by_reference
+from core.events.encode import by_reference, without_before
 from core.versions import MAX_INCREMENT, READ_POSITION, Version, version_number, version_seconds
 
 TOKEN = "826B000512000000042B022C0100296E5A1004"
@@ -142,6 +142,22 @@ def test_a_message_by_reference_names_the_document_and_nothing_of_it(
     assert (event.key, event.version, event.op, event.collection) == (
         (told.key, told.version, told.op, told.collection)
     )
+
+
+def test_a_message_without_the_state_before_is_otherwise_the_same() -> None:
+    """A delete stays a delete of its document, of its version."""
+    whole = encode(change(op=Op.DELETE, document=None, before={"_id": OID, "secret": "s3cret"}))
+    bare = without_before(whole)
+    assert bare is not None
+    told, event = (decode(m.body, m.headers, m.routing_key, m.message_id) for m in (whole, bare))
+    assert isinstance(told, ChangeEvent)
+    assert event == replace(told, before=None)
+
+
+@pytest.mark.parametrize("form", ["envelope", "flat"])
+def test_where_no_state_before_is_there_is_none_to_leave_out(form: Any) -> None:
+    """A document's own field of that name, which the flat form holds as it is, stays."""
+    assert without_before(encode(change(document={"_id": OID, "before": "noon"}), form)) is None
 
 
 @pytest.mark.parametrize("form", ["envelope", "flat"])
