@@ -123,7 +123,8 @@ def _collections(subject: Subject) -> Iterator[Finding]:
     strange = list(strangers(found))
     yield from strange
     if not strange:
-        yield Finding("collections", "ok", f"{len(found)} of {len(subject.cdc.collections)} are there")
+        there = f"{len(found)} of {len(subject.cdc.collections)} are there"
+        yield Finding("collections", "ok", there)
 
 
 def _listed(subject: Subject) -> Mapping[str, Mapping[str, Any]]:
