@@ -18,7 +18,7 @@ from console.output import console, fail, print_json
 from core.config import Settings
 from core.documents import document_key, identifier_of
 from core.mongo import connect, explain
-from core.signals import SIGNALS, ask_for_snapshot
+from core.signals import SIGNALS, ask_for_snapshot, too_many
 from data_cdc.keeping.state import CHECKPOINTS, snapshots_of
 
 NOT_COMPLETED = 4
@@ -54,7 +54,7 @@ def snapshot(
     _check(settings, collections, ids)
     client = connect(settings.mongo, app="twin-snapshot")
     try:
-        keys = _keys(client[settings.mongo.database], collections, ids)
+        keys = _within(_keys(client[settings.mongo.database], collections, ids))
         state = client[settings.mongo.state_database]
         request = ask_for_snapshot(
             state, "asked for by twin snapshot", collections=collections, keys=keys
@@ -80,6 +80,13 @@ def _check(settings: Settings, collections: Sequence[str], ids: Sequence[str]) -
         raise click.UsageError(f"{unknown[0]} is not captured; CDC_COLLECTIONS has {captured}.")
     if ids and len(collections) != 1:
         raise click.UsageError("--ids needs one --collection, for an id may occur in several.")
+    _within(_split(ids))
+
+
+def _within(keys: list[str]) -> list[str]:
+    if problem := too_many(keys):
+        raise click.UsageError(f"--ids: {problem}. Ask several times.")
+    return keys
 
 
 def _await(state: Database[dict[str, Any]], request: str, seconds: float) -> str:

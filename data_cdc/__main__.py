@@ -2,7 +2,8 @@
 
 Captures `CDC_COLLECTIONS` of `MONGO_DATABASE_NAME` and publishes each change to
 RabbitMQ. Waits for either side to come up, and for either to come back. SIGTERM
-or SIGINT ends it once what was read is confirmed, within 8 seconds.
+or SIGINT ends it once what was read is confirmed; where MongoDB or RabbitMQ do not
+answer, within half a minute. Nothing is lost then either: it is told again.
 
 `python -m data_cdc --check` asks a running one how it does (for health checks):
 status 0 when its heartbeat in `<MONGO_DATABASE_NAME>_state.cdc_status` is fresher

@@ -196,10 +196,21 @@ class Capture:
         portion = self._insistence.on(
             partial(next_portion, self._database, task), self._outlet.tick
         )
-        if portion.task is None:
-            self._offset = self._offset.without_running()
-            self._planner.look_now()
-        else:
-            self._offset = self._offset.with_progress(portion.task)
-        self._put(portion.events)
+        for change in portion.undecodable:
+            self._keeper.park(change)
+        if portion.refused is not None:
+            log.error("snapshot.refused", collection=portion.refused, reason=portion.reason)
+        before = self._offset
+        for event, further in portion.steps:
+            self._offset = _behind(before, further)
+            self._put((event,))
+        self._offset = _behind(before, portion.task)
+        self._outlet.advance(self._offset)
         self._progress.step(task, portion.task)
+        if portion.task is None:
+            self._planner.look_now()
+
+
+def _behind(offset: Offset, task: SnapshotTask | None) -> Offset:
+    """`offset` with the running snapshot as far as `task` tells; None is its end."""
+    return offset.without_running() if task is None else offset.with_progress(task)

@@ -80,8 +80,8 @@ class Planner:
         if monotonic() < self._next_look:
             return None
         self._next_look = monotonic() + _LOOK_EVERY_S
-        for request in self._keeper.requests():
-            if not offset.knows(request.id) and (request.is_gap or not offset.snapshots):
+        for request in self._keeper.requests(offset.knows):
+            if request.is_gap or not offset.snapshots:
                 return self._begin(request)
         return None
 

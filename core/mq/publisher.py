@@ -108,6 +108,7 @@ class Publisher:
         self._draining = False
         self._confirmed = 0
         self._early: set[int] = set()
+        self._awaited = 0
         self._ready = False
         self._blocked = False
         self._closing = False
@@ -168,7 +169,8 @@ class Publisher:
         """
         with self._state:
             if not self._has_room():
-                self._state.wait_for(lambda: self._failure or self._has_room(), timeout_s)
+                self._awaited = self._sent - self._window + 1
+            self._state.wait_for(lambda: self._failure or self._has_room(), timeout_s)
             self._raise_failure()
             if not self._has_room():
                 return False
@@ -184,6 +186,7 @@ class Publisher:
         """
         deadline = monotonic() + timeout_s
         with self._state:
+            self._awaited = count
             self._state.wait_for(
                 lambda: self._failure or self._confirmed >= count, max(0.0, deadline - monotonic())
             )
@@ -317,7 +320,9 @@ class Publisher:
             # After a return comes a confirm for the very message that no queue took.
             if self._failure is None:
                 self._settle(method.delivery_tag, multiple=method.multiple)
-                self._state.notify_all()
+                # Waking the caller for each confirm would cost more than the confirm.
+                if self._confirmed >= self._awaited:
+                    self._state.notify_all()
 
     def _settle(self, tag: int, *, multiple: bool) -> None:
         if multiple:

@@ -15,7 +15,7 @@ from core.events import Message
 from data_cdc.keeping.offset import Offset
 from data_cdc.keeping.parked import Parked
 
-MAX_MESSAGES = 512
+MAX_MESSAGES = 2048
 MAX_BYTES = 16 * 1024 * 1024
 
 
@@ -84,6 +84,11 @@ class Outbox:
     def waiting(self) -> bool:
         """Whether there is something to send."""
         return bool(self._waiting)
+
+    @property
+    def worth_waiting_for(self) -> int:
+        """How many confirms make enough room for it to be worth going on."""
+        return max(1, min(len(self._in_flight), len(self) // 4))
 
     def oldest(self) -> Entry | None:
         """The first message without a confirm."""

@@ -109,7 +109,7 @@ class Relay:
             if not publisher.send(entry.message, wait_s):
                 return
         if wait_s and len(self._outbox):
-            publisher.wait_confirmed(self._collected + 1, wait_s)
+            publisher.wait_confirmed(self._collected + self._outbox.worth_waiting_for, wait_s)
         elif wait_s:
             self._stop.wait(wait_s)
 

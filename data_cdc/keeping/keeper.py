@@ -70,11 +70,11 @@ class Keeper:
         """Whether it is time for the next heartbeat."""
         return monotonic() >= self._next_beat
 
-    def requests(self) -> list[SnapshotRequest]:
-        """The snapshots asked for; none while MongoDB is away."""
+    def requests(self, known: Callable[[str], bool]) -> list[SnapshotRequest]:
+        """The snapshots asked for that are not `known`; none while MongoDB is away."""
         try:
             with pymongo.timeout(_TIMEOUT_S):
-                return self._store.requests()
+                return self._store.requests(known)
         except PyMongoError as error:
             log.warning("signals.not_read", waiting_for="MongoDB", reason=str(error)[:200])
             return []

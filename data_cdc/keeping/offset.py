@@ -58,10 +58,6 @@ class SnapshotTask:
         times = [time for time in (self.earliest, at) if time is not None]
         return replace(self, rows=self.rows + rows, earliest=min(times, default=None))
 
-    def left_with(self, keys: tuple[str, ...]) -> Self:
-        """The task with only `keys` still to be read."""
-        return replace(self, keys=keys)
-
     def next_collection(self) -> Self:
         """The task after the end of the current collection."""
         return replace(self, current=self.current + 1, after=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -110,9 +110,9 @@ class StateStore:
         self._set({"token": None, "time": None, "snapshots": [], "gap": why})
         signals.answer_gap(self._state)
 
-    def requests(self) -> list[SnapshotRequest]:
-        """The snapshots that people and other services ask for."""
-        return signals.requests(self._state)
+    def requests(self, known: Callable[[str], bool]) -> list[SnapshotRequest]:
+        """The snapshots that people and other services ask for, but those `known` by their id."""
+        return signals.requests(self._state, known)
 
     def answer(self, request: str) -> None:
         """A snapshot that was asked for is completed."""

@@ -123,8 +123,8 @@ def _collections(subject: Subject) -> Iterator[Finding]:
     strange = list(strangers(found))
     yield from strange
     if not strange:
-        said = f"{len(found)} of {len(subject.cdc.collections)} are there"
-        yield Finding("collections", "ok", said)
+        there = f"{len(found)} of {len(subject.cdc.collections)} are there"
+        yield Finding("collections", "ok", there)
 
 
 def _listed(subject: Subject) -> Mapping[str, Mapping[str, Any]]:

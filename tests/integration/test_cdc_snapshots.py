@@ -162,6 +162,26 @@ def test_documents_can_be_asked_for_while_the_stream_goes_on(
     assert state.signals.count_documents({}) == 0
 
 
+def test_requests_by_hand_are_answered_and_what_is_none_is_refused(
+    cdc: Cdc, database: Any, state: Any, queue: Queue
+) -> None:
+    """An `_id` that MongoDB chose is as good as ours; nonsense neither ends data_cdc nor stays."""
+    database.articles.insert_one({"_id": "a"})
+    cdc.start(ready=True, CDC_SNAPSHOT_MODE="no_data")
+    state.signals.insert_many(
+        [
+            {"collections": None},
+            {"collections": ["articles"], "keys": ["not json"]},
+            {"collections": ["articles"]},
+        ]
+    )
+    cdc.says("snapshot.completed")
+    until(lambda: not state.signals.count_documents({}), "all to be taken off the list")
+    assert cdc.text().count("signal.refused") == 2
+    received = finish(database, queue)
+    assert [event.key for event in reads(received)] == ['"a"']
+
+
 def test_a_collection_can_be_asked_for_and_what_it_lacks_is_swept(
     cdc: Cdc, environment: Mapping[str, str], database: Any, queue: Queue
 ) -> None:
@@ -231,3 +251,14 @@ def test_asking_for_what_is_not_captured_is_a_usage_error(environment: Mapping[s
     assert unknown.returncode == 2
     assert "users is not captured" in unknown.stderr
     assert twin(environment, "snapshot", "--ids", "a").returncode == 2
+
+
+def test_asking_for_too_many_documents_at_once_is_a_usage_error(
+    environment: Mapping[str, str], state: Any
+) -> None:
+    """It says how many one request may have, and asks for nothing."""
+    ids = ",".join(map(str, range(10_001)))
+    refused = twin(environment, "snapshot", "--collection", "posts", "--ids", ids)
+    assert refused.returncode == 2
+    assert "more than the 10000 of one request" in refused.stderr
+    assert state.signals.count_documents({}) == 0
