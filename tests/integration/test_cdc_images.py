@@ -12,7 +12,15 @@ from bson.raw_bson import RawBSONDocument
 
 from core.events import ChangeEvent, Op
 from local_stack.stack import LocalStack
-from tests.cdc_harness import Cdc, Queue, Received, contents, finish, replay
+from tests.cdc_harness import (
+    Cdc,
+    Queue,
+    Received,
+    await_snapshots,
+    contents,
+    finish,
+    replay,
+)
 from tests.twin_harness import open_twin, until
 
 
@@ -34,6 +42,7 @@ def test_a_collection_with_images_tells_each_state_exactly(
 ) -> None:
     """Updates made while nothing ran carry their own state, not the last; before by setting."""
     cdc.start(ready=True)
+    await_snapshots(database)
     assert cdc.end() == 0
     database.articles.insert_one({"_id": "a", "n": 0})
     for number in (1, 2):
@@ -61,6 +70,7 @@ def test_an_update_whose_document_is_gone_since_is_left_to_its_delete(
 ) -> None:
     """The look-up finds nothing: no event of an unknown state travels."""
     cdc.start(ready=True)
+    await_snapshots(database)
     assert cdc.end() == 0
     database.articles.insert_one({"_id": "a"})
     database.articles.update_one({"_id": "a"}, {"$set": {"n": 1}})

@@ -121,10 +121,12 @@ def test_metrics_tell_what_happens(one: Operations, database: Any) -> None:
     one.shows("cdc_snapshot_running", 0)
     one.shows("cdc_events_total", 700, op="r", ns=f"{database.name}.posts")
     database.articles.insert_one({"_id": "a"})
+    one.shows("cdc_events_total", 1, op="c", ns=namespace)
     database.articles.update_one({"_id": "a"}, {"$set": {"content": "b"}})
+    # An update whose document is gone when it is looked up is left to its delete.
+    one.shows("cdc_events_total", 1, op="u", ns=namespace)
     database.articles.delete_one({"_id": "a"})
-    for op in "cud":
-        one.shows("cdc_events_total", 1, op=op, ns=namespace)
+    one.shows("cdc_events_total", 1, op="d", ns=namespace)
     one.shows("cdc_source_lag_seconds_count", 3)
     assert 0 <= (one.value("cdc_source_lag_seconds_sum") or -1) < 30
     one.shows("cdc_publish_inflight", 0)
