@@ -66,6 +66,7 @@ class Capture:
         self._insistence = Insistence(context)
         self._progress = SnapshotProgress(context.metrics)
         self._offset = Offset(position=Position(Timestamp(0, 0)))
+        self._gap = ""
 
     def run(self) -> None:
         """Until told to stop, or done. Raises LeadershipLost and TerminalError."""
@@ -90,6 +91,7 @@ class Capture:
             else:
                 self._follow()
         except GapFound as gap:
+            self._gap = gap.why
             self._planner.declare_gap(gap.why)
             self._insistence.on(partial(self._store.abandon, gap.why))
             self._metrics.snapshot_ended()
@@ -104,7 +106,7 @@ class Capture:
         self._metrics.checkpoint(offset.position.time)
         self._offset = offset.only(self._cdc.collections)
         self._outlet.await_broker()
-        task = self._planner.at_start(kept, self._offset)
+        task = self._planner.at_start(kept, self._offset, self._gap)
         self._offset = self._offset.with_task(task)
         self._outlet.advance(self._offset)
 

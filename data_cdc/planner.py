@@ -56,14 +56,14 @@ class Planner:
         if mode not in _MAY_ANSWER_GAPS:
             raise GapUnanswered(why, mode)
 
-    def at_start(self, kept: Checkpoint | None, offset: Offset) -> SnapshotTask | None:
-        """What to read before, or rather beside, the stream."""
+    def at_start(self, kept: Checkpoint | None, offset: Offset, gap: str) -> SnapshotTask | None:
+        """What to read beside the stream; `gap` tells what was missed, if anything."""
         always, self._reads_always = self._reads_always, False
         everything = self._cdc.collections
         if self._cdc.snapshot_mode == "no_data":
             return None
         if kept is None:
-            return self.task("first start", everything, offset.position.time)
+            return self.task(gap or "first start", everything, offset.position.time)
         if always and not offset.will_read(everything):
             return self.task("start", everything)
         if self._must_retell(kept):

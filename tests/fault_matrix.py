@@ -43,6 +43,7 @@ FAULTS = {
     29: "a consumer that is slow for long",
     30: "SIGTERM",
 }
+_ROWS = "fault rows"
 # How many names of tests a row shows, and how much of each.
 _SHOWN, _LONGEST = 3, 36
 _WORST_FIRST = ("failed", "passed", "skipped", "not run")
@@ -74,29 +75,26 @@ class FaultMatrix:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Learn which of the tests that will run stand for which rows."""
+        """Let each test's reports tell its rows, wherever they come from: it may run elsewhere."""
         for item in items:
             rows = {number for mark in item.iter_markers("fault") for number in mark.args}
             unknown = rows - FAULTS.keys()
             if unknown:
                 raise pytest.UsageError(f"{item.nodeid} names no row of the matrix: {unknown}")
             if rows:
-                name = item.name.removeprefix("test_")
-                self._outcomes[item.nodeid] = _Outcome(tuple(sorted(rows)), name)
-
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Forget what was selected away."""
-        for item in items:
-            self._outcomes.pop(item.nodeid, None)
+                item.user_properties.append((_ROWS, sorted(rows)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Called after each phase of each test."""
-        if report.nodeid in self._outcomes:
-            self._outcomes[report.nodeid].take(report)
+        rows = dict(report.user_properties).get(_ROWS)
+        if isinstance(rows, list):
+            name = report.nodeid.rpartition("::")[2].removeprefix("test_")
+            outcome = _Outcome(tuple(rows), name)
+            self._outcomes.setdefault(report.nodeid, outcome).take(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the thirty rows."""
-        if not any(one.status != "not run" for one in self._outcomes.values()):
+        if not self._outcomes:
             return
         terminalreporter.section("fault matrix")
         for number, fault in FAULTS.items():

@@ -21,7 +21,8 @@ def oplog_window(client: Client) -> tuple[Timestamp, Timestamp] | None:
     """
     try:
         found = _read_window(client)
-    except OperationFailure:
+    except OperationFailure as error:
+        _unless_late(error)
         found = None
     return found or _told_window(client)
 
@@ -30,7 +31,8 @@ def oplog_use(client: Client) -> tuple[int, int] | None:
     """Bytes that the oplog holds, and that it may hold; None as for `oplog_window`."""
     try:
         told = client.local.command("collStats", _OPLOG)
-    except OperationFailure:
+    except OperationFailure as error:
+        _unless_late(error)
         return None
     size, most = told.get("size"), told.get("maxSize")
     return (int(size), int(most)) if size is not None and most else None
@@ -40,7 +42,8 @@ def retention_hours(client: Client) -> float:
     """For how long MongoDB keeps entries whatever their size; 0 where it does not, or tell."""
     try:
         told = client.admin.command({"serverStatus": 1, "oplogTruncation": 1})
-    except OperationFailure:
+    except OperationFailure as error:
+        _unless_late(error)
         return 0.0
     return float(told.get("oplogTruncation", {}).get("oplogMinRetentionHours", 0))
 
@@ -59,8 +62,15 @@ def _end(client: Client, order: int) -> Timestamp | None:
 def _told_window(client: Client) -> tuple[Timestamp, Timestamp] | None:
     try:
         told: dict[str, Any] = client.admin.command({"serverStatus": 1, "oplog": 1})
-    except OperationFailure:
+    except OperationFailure as error:
+        _unless_late(error)
         return None
     oplog = told.get("oplog", {})
     oldest, newest = oplog.get("earliestOptime"), oplog.get("latestOptime")
     return (oldest, newest) if oldest is not None and newest is not None else None
+
+
+def _unless_late(error: OperationFailure) -> None:
+    """A refusal tells something; an answer that did not come in time does not."""
+    if error.timeout:
+        raise error

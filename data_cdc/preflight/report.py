@@ -18,7 +18,7 @@ from data_cdc.preflight.broker import look_at_broker, look_at_server
 from data_cdc.preflight.findings import Finding, error
 from data_cdc.preflight.mongo import Subject, look_at_mongo
 
-_LOOK_S = 1.0
+_LOOK_S = 3.0
 _PATIENT_S = 5.0
 _UNREACHABLE, _PROBLEMS_FOUND = ServiceUnavailable.exit_status, 4
 
@@ -26,7 +26,7 @@ log = get_logger()
 
 
 def at_start(client: Client, mongo: MongoConfig, cdc: CdcConfig) -> None:
-    """Look at MongoDB for a second at most, and log what is found. Not an obstacle when it is away.
+    """Look at MongoDB for a few seconds at most, and log what is found. Not an obstacle when it is away.
 
     Raises ConfigurationError for what no waiting mends.
     """
