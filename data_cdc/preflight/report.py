@@ -26,7 +26,7 @@ log = get_logger()
 
 
 def at_start(client: Client, mongo: MongoConfig, cdc: CdcConfig) -> None:
-    """Look at MongoDB for a few seconds at most, and log what is found. Not an obstacle when it is away.
+    """Look at MongoDB for some seconds at most, and log what is found. If it is away, go on.
 
     Raises ConfigurationError for what no waiting mends.
     """
