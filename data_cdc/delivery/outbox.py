@@ -15,7 +15,7 @@ from core.events import Message
 from data_cdc.keeping.offset import Offset
 from data_cdc.keeping.parked import Parked
 
-MAX_MESSAGES = 2048
+MAX_MESSAGES = 1024
 MAX_BYTES = 16 * 1024 * 1024
 
 

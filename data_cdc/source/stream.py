@@ -35,7 +35,7 @@ _BATCH = 500
 # Behind a batch so small that writes come one by one, the server is left alone for a moment:
 # each getMore costs it about as much as an insert does.
 _SMALL_BATCH = 100
-_PAUSE_S = 0.01
+_PAUSE_S = 0.02
 # How many changes are read one by one around one that cannot be read like the others.
 _SLIM_CHANGES = 100
 _DOCUMENTS = {"fullDocument": 0, "fullDocumentBeforeChange": 0, "updateDescription": 0}
