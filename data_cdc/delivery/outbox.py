@@ -81,11 +81,6 @@ class Outbox:
         return self._safe
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is something to send."""
-        return bool(self._waiting)
-
-    @property
     def worth_waiting_for(self) -> int:
         """How many confirms make enough room for it to be worth going on."""
         return max(1, min(len(self._in_flight), len(self) // 4))

@@ -111,10 +111,10 @@ class CdcMetrics:
         """Changes were missed, and that was logged."""
         self._counts["cdc_gap_declared_total"] += 1
 
-    def checkpoint(self, position: Timestamp, *, age_s: float = 0.0) -> None:
-        """The position was saved, or `age_s` ago by an earlier run and loaded now."""
+    def checkpoint(self, position: Timestamp) -> None:
+        """The position was saved, or loaded now to begin from."""
         self.now.checkpoint_t = position.time
-        self.now.checkpoint_at = monotonic() - age_s
+        self.now.checkpoint_at = monotonic()
 
     # -- events ----------------------------------------------------------------
 
