@@ -49,13 +49,19 @@ def test_a_consumer_that_is_too_late_is_given_it_again(twin: Twin, infra: LocalS
     before = _connections(twin)
     with impatient_broker(infra), under_load(twin):
         until(lambda: all(map(int.__gt__, _connections(twin), before)), "both to come back")
-        twin.pipeline.signal(signal.SIGSTOP)
-        time.sleep(4)
-        twin.pipeline.signal(signal.SIGCONT)
-        twin.pipeline.says("closed the channel")
+        until(lambda: _pause_ends_its_channel(twin), "the broker to lose patience", 90)
         before = _connections(twin)
     until(lambda: all(map(int.__gt__, _connections(twin), before)), "both to come back")
     assert twin.report().in_step
+
+
+def _pause_ends_its_channel(twin: Twin) -> bool:
+    """Stop the pipeline for longer than it may be late; something must be in its hands then."""
+    twin.pipeline.signal(signal.SIGSTOP)
+    time.sleep(4)
+    twin.pipeline.signal(signal.SIGCONT)
+    time.sleep(2)
+    return "closed the channel" in twin.pipeline.text()
 
 
 def _connections(twin: Twin) -> list[int]:
